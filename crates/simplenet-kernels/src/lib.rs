@@ -6,9 +6,11 @@
 
 pub mod candle_graph;
 pub mod engine;
+pub mod feature_map;
 pub mod gemm;
 pub mod graph;
 pub mod isa;
 pub mod maps;
 pub mod noise;
 pub mod patch;
+pub mod patch_candle;

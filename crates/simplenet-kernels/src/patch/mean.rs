@@ -1,0 +1,102 @@
+//! The mean of every neighbourhood, one channel at a time.
+
+use rayon::prelude::*;
+
+use super::Rows;
+use super::bilinear::{Resize, lerp};
+use crate::feature_map::FeatureMap;
+
+/// One map on its way into the rows.
+enum Layer<'a> {
+    /// On the grid of the rows: averaged as the row is written.
+    Direct(&'a FeatureMap),
+    /// On another grid: averaged there first, then resized.
+    Resized { means: Vec<f32>, c: usize, resize: Resize },
+}
+
+pub(super) fn embed(maps: &[&FeatureMap], patch: usize) -> Rows {
+    let FeatureMap { n, h, w, .. } = *maps[0];
+    let layers: Vec<Layer> = maps
+        .iter()
+        .map(|&map| match (map.h, map.w) == (h, w) {
+            true => Layer::Direct(map),
+            false => Layer::Resized {
+                means: means(map, patch),
+                c: map.c,
+                resize: Resize::new([map.h, map.w, map.c], [h, w]),
+            },
+        })
+        .collect();
+
+    let dim = maps.iter().map(|map| map.c).sum();
+    let mut data = vec![0.0; n * h * w * dim];
+    data.par_chunks_mut(w * dim)
+        .enumerate()
+        .for_each_init(Vec::new, |buffer, (row, out)| {
+            let (image, y) = (row / h, row % h);
+            let mut first = 0;
+            for layer in &layers {
+                match layer {
+                    Layer::Direct(map) => {
+                        mean_row(map, image, y, patch, buffer, &mut out[first..], dim);
+                        first += map.c;
+                    }
+                    Layer::Resized { means, c, resize } => {
+                        resize.row(means, image, y, buffer, |x, low, high, weight| {
+                            lerp(&mut out[x * dim + first..][..*c], low, high, weight);
+                        });
+                        first += c;
+                    }
+                }
+            }
+        });
+    Rows { n, h, w, dim, data }
+}
+
+/// Every neighbourhood's mean, in the shape of the map.
+fn means(map: &FeatureMap, patch: usize) -> Vec<f32> {
+    let mut data = vec![0.0; map.data.len()];
+    let rows = data.par_chunks_mut(map.w * map.c).enumerate();
+    rows.for_each_init(Vec::new, |buffer, (row, out)| {
+        mean_row(map, row / map.h, row % map.h, patch, buffer, out, map.c);
+    });
+    data
+}
+
+/// The means of row `y`, written `stride` apart: sums of columns first, then of `patch` neighbouring sums.
+fn mean_row(
+    map: &FeatureMap,
+    image: usize,
+    y: usize,
+    patch: usize,
+    sums: &mut Vec<f32>,
+    out: &mut [f32],
+    stride: usize,
+) {
+    let &FeatureMap { h, w, c, .. } = map;
+    let reach = patch / 2;
+    let source = |row: usize| &map.data[(image * h + row) * w * c..][..w * c];
+
+    let (top, bottom) = (y.saturating_sub(reach), (y + reach + 1).min(h));
+    sums.clear();
+    sums.extend_from_slice(source(top));
+    for row in top + 1..bottom {
+        add(sums, source(row));
+    }
+    let scale = 1.0 / (patch * patch) as f32;
+    for x in 0..w {
+        let (left, right) = (x.saturating_sub(reach), (x + reach + 1).min(w));
+        let out = &mut out[x * stride..][..c];
+        out.copy_from_slice(&sums[left * c..][..c]);
+        for column in left + 1..right {
+            add(out, &sums[column * c..][..c]);
+        }
+        out.iter_mut().for_each(|value| *value *= scale);
+    }
+}
+
+fn add(sums: &mut [f32], values: &[f32]) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum += value;
+    }
+}
