@@ -17,11 +17,15 @@
 //! # Ok::<(), simplenet_kernels::gemm::GemmError>(())
 //! ```
 
+mod blocked;
+mod kernel;
+mod pack;
 mod view;
 
-use rayon::prelude::*;
 use thiserror::Error;
 
+use self::kernel::{Kernel, kernel_f32, kernel_f64};
+use self::pack::{Buffer, Right, Side};
 pub use self::view::{MatMut, MatRef};
 use crate::isa::{Isa, IsaError};
 
@@ -90,9 +94,15 @@ pub enum GemmError {
 }
 
 mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
+    use super::kernel::Kernel;
+    use crate::isa::Isa;
+
+    pub trait Sealed: Sized {
+        /// The micro-kernel for this type.
+        fn kernel(isa: Isa) -> Kernel<Self>;
+        /// `self * x + sum`, rounded once.
+        fn fused(self, x: Self, sum: Self) -> Self;
+    }
 }
 
 /// What matrices are made of: `f32` (fast) or `f64` (for strict parity).
@@ -106,12 +116,74 @@ pub trait Real:
     + std::fmt::Debug
     + std::ops::Add<Output = Self>
     + std::ops::Mul<Output = Self>
-    + std::ops::AddAssign
 {
+}
+
+impl sealed::Sealed for f32 {
+    fn kernel(isa: Isa) -> Kernel<f32> {
+        kernel_f32(isa)
+    }
+
+    #[inline(always)]
+    fn fused(self, x: f32, sum: f32) -> f32 {
+        self.mul_add(x, sum)
+    }
+}
+
+impl sealed::Sealed for f64 {
+    fn kernel(isa: Isa) -> Kernel<f64> {
+        kernel_f64(isa)
+    }
+
+    #[inline(always)]
+    fn fused(self, x: f64, sum: f64) -> f64 {
+        self.mul_add(x, sum)
+    }
 }
 
 impl Real for f32 {}
 impl Real for f64 {}
+
+/// B `[k, n]`, laid out for the kernels once, for products with many A: the weight of a frozen layer.
+#[derive(Debug)]
+pub struct PackedB<T> {
+    right: Right<T>,
+    kernel: Kernel<T>,
+}
+
+impl<T: Real> PackedB<T> {
+    /// Packs `b` for the instruction set that [`Isa::detect`] finds.
+    ///
+    /// # Errors
+    /// [`GemmError::Isa`] where `SIMPLENET_ISA` names a wrong one.
+    pub fn new(b: MatRef<'_, T>) -> Result<Self, GemmError> {
+        Self::with_isa(Isa::detect()?, b)
+    }
+
+    /// Packs `b` for `isa`.
+    ///
+    /// # Errors
+    /// [`GemmError::Isa`] where this processor lacks it.
+    pub fn with_isa(isa: Isa, b: MatRef<'_, T>) -> Result<Self, GemmError> {
+        let kernel = T::kernel(runs_here(isa)?);
+        let buffer = Buffer::new(Right::elements(b.rows(), b.cols(), &kernel));
+        let parallel = blocked::is_parallel(1, b.rows(), b.cols());
+        Ok(Self {
+            right: Right::pack(&b, &kernel, buffer, parallel),
+            kernel,
+        })
+    }
+
+    /// K: the columns that A must have.
+    pub fn rows(&self) -> usize {
+        self.right.k
+    }
+
+    /// The columns of the product.
+    pub fn cols(&self) -> usize {
+        self.right.n
+    }
+}
 
 /// `C = A B` or `C += A B`, for A `[m, k]`, B `[k, n]`, C `[m, n]`, with the instruction set that [`Isa::detect`] finds.
 ///
@@ -134,64 +206,59 @@ pub fn gemm_with<T: Real>(
     isa: Isa,
     a: MatRef<'_, T>,
     b: MatRef<'_, T>,
-    mut c: MatMut<'_, T>,
+    c: MatMut<'_, T>,
     accumulate: Accumulate,
 ) -> Result<(), GemmError> {
-    let _ = isa;
-    let (m, k, n) = (a.rows(), a.cols(), b.cols());
-    if b.rows() != k || c.rows() != m || c.cols() != n {
-        return Err(GemmError::Shape {
-            a: [m, k],
-            b: [b.rows(), n],
-            c: [c.rows(), c.cols()],
-        });
-    }
-    let out = Output {
-        data: c.as_mut_ptr(),
-        row_stride: c.row_stride(),
-        col_stride: c.col_stride(),
+    let kernel = T::kernel(runs_here(isa)?);
+    check_shapes(&a, [b.rows(), b.cols()], &c)?;
+    // The kernels write rows of C; a C whose columns are contiguous is the transpose of one that they write.
+    let (a, b, c) = if c.col_stride() != 1 && c.row_stride() == 1 {
+        (b.t(), a.t(), c.t())
+    } else {
+        (a, b, c)
     };
-    (0..m).into_par_iter().for_each(|i| {
-        let mut sums = vec![T::default(); n];
-        for p in 0..k {
-            let Some(&x) = a.get(i, p) else { return };
-            for (j, sum) in sums.iter_mut().enumerate() {
-                let Some(&y) = b.get(p, j) else { return };
-                *sum += x * y;
-            }
-        }
-        for (j, &sum) in sums.iter().enumerate() {
-            // SAFETY: `MatMut` checked that (i, j) lies inside and apart from the others; one task has row i.
-            unsafe {
-                let place = out.place(i, j);
-                *place = match accumulate {
-                    Accumulate::Overwrite => sum,
-                    Accumulate::Add => *place + sum,
-                };
-            }
-        }
-    });
+    let buffer = Buffer::borrow(Side::Right, Right::elements(b.rows(), b.cols(), &kernel));
+    let parallel = blocked::is_parallel(a.rows(), b.rows(), b.cols());
+    let right = Right::pack(&b, &kernel, buffer, parallel);
+    blocked::multiply(&kernel, a, &right, c, accumulate);
+    right.buffer.keep(Side::Right);
     Ok(())
 }
 
-/// C, shared by the tasks; each writes elements that no other touches.
-#[derive(Clone, Copy)]
-struct Output<T> {
-    data: *mut T,
-    row_stride: usize,
-    col_stride: usize,
+/// [`gemm`] with a B that was packed before. The bytes are those of [`gemm_with`] with the same instruction set.
+///
+/// # Errors
+/// [`GemmError::Shape`] where the shapes do not fit.
+pub fn gemm_packed<T: Real>(
+    a: MatRef<'_, T>,
+    b: &PackedB<T>,
+    c: MatMut<'_, T>,
+    accumulate: Accumulate,
+) -> Result<(), GemmError> {
+    check_shapes(&a, [b.rows(), b.cols()], &c)?;
+    blocked::multiply(&b.kernel, a, &b.right, c, accumulate);
+    Ok(())
 }
 
-// SAFETY: the tasks write disjoint elements, and the exclusive borrow behind `data` outlives them.
-unsafe impl<T: Send> Send for Output<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Sync for Output<T> {}
-
-impl<T> Output<T> {
-    /// # Safety
-    /// (row, col) lies inside the matrix.
-    unsafe fn place(&self, row: usize, col: usize) -> *mut T {
-        // SAFETY: inside, as the caller promises.
-        unsafe { self.data.add(row * self.row_stride + col * self.col_stride) }
+/// `isa`, where this processor has it: the kernels may then be called.
+fn runs_here(isa: Isa) -> Result<Isa, IsaError> {
+    let supported = Isa::supported();
+    if supported.contains(&isa) {
+        return Ok(isa);
     }
+    Err(IsaError::Unsupported {
+        asked: isa,
+        best: supported.last().copied().unwrap_or(Isa::Portable),
+    })
+}
+
+fn check_shapes<T>(a: &MatRef<'_, T>, b: [usize; 2], c: &MatMut<'_, T>) -> Result<(), GemmError> {
+    if a.cols() == b[0] && c.rows() == a.rows() && c.cols() == b[1] {
+        return Ok(());
+    }
+    Err(GemmError::Shape {
+        a: [a.rows(), a.cols()],
+        b,
+        c: [c.rows(), c.cols()],
+    })
 }
