@@ -197,15 +197,7 @@ impl Graph {
     /// Appends a convolution; checks it against what it reads.
     pub fn conv(&mut self, conv: Conv) -> Result<ValueId, GraphError> {
         let node = self.nodes.len();
-        let check = |what, found, expected| match found == expected {
-            true => Ok(()),
-            false => Err(GraphError::Mismatch {
-                node,
-                what,
-                found,
-                expected,
-            }),
-        };
+        let check = |what, found, expected| equal(node, what, found, expected);
         check("in_channels", conv.in_channels, self.known(conv.input)?)?;
         if conv.groups != 1 {
             check("groups (1, or all channels)", conv.groups, conv.in_channels)?;
@@ -215,7 +207,9 @@ impl Graph {
                 conv.in_channels,
             )?;
         }
-        check("stride (at least 1)", conv.stride.max(1), conv.stride)?;
+        check("stride (at least 1)", conv.stride, conv.stride.max(1))?;
+        check("kernel (at least 1)", conv.kernel, conv.kernel.max(1))?;
+        check("in_channels (at least 1)", conv.in_channels, conv.in_channels.max(1))?;
         let per_filter = conv.in_channels / conv.groups * conv.kernel * conv.kernel;
         check("length of weight", conv.weight.len(), conv.out_channels * per_filter)?;
         check("length of bias", conv.bias.len(), conv.out_channels)?;
@@ -227,9 +221,22 @@ impl Graph {
         Ok(ValueId(node + 1))
     }
 
-    /// Appends a max pooling.
+    /// Appends a max pooling; checks it against itself.
     pub fn max_pool(&mut self, pool: MaxPool) -> Result<ValueId, GraphError> {
+        let node = self.nodes.len();
         let channels = self.known(pool.input)?;
+        equal(node, "stride (at least 1)", pool.stride, pool.stride.max(1))?;
+        equal(node, "kernel (at least 1)", pool.kernel, pool.kernel.max(1))?;
+        if let Padding::Symmetric(padding) = pool.padding {
+            // Otherwise some windows would hold nothing but padding, which has no maximum.
+            let most = pool.kernel - 1;
+            equal(
+                node,
+                "padding of a pooling (less than its kernel)",
+                padding,
+                padding.min(most),
+            )?;
+        }
         self.channels.push(channels);
         self.nodes.push(Node::MaxPool(pool));
         Ok(ValueId(self.nodes.len()))
@@ -298,4 +305,16 @@ impl Graph {
         };
         self.channels.get(value.0).copied().ok_or(unknown)
     }
+}
+
+fn equal(node: usize, what: &'static str, found: usize, expected: usize) -> Result<(), GraphError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(GraphError::Mismatch {
+        node,
+        what,
+        found,
+        expected,
+    })
 }

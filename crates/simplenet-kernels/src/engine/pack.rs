@@ -1,0 +1,265 @@
+//! From a [`Graph`] to steps with packed weights: what does not depend on the size of an image.
+//!
+//! Dense weights are cut into blocks of a few vectors of output channels, and within a block laid out in the order in
+//! which the kernel reads them: `[kernel row, kernel column, input channel, output channel of the block]`. Where terms
+//! are taken two at a time (bf16), pairs of neighbouring input channels stand together.
+
+use super::buffer::AlignedBuffer;
+use super::kernels::Kernels;
+use super::lanes::Element;
+use crate::graph::{Activation, Conv, Graph, Node, Padding, ValueId};
+
+/// Stored channels are a multiple of the widest vector, so that no kernel has a remainder of channels.
+pub(super) const CHANNEL_ALIGNMENT: usize = 16;
+
+/// One node, ready to run.
+pub(super) struct Step<T> {
+    pub(super) input: usize,
+    pub(super) output: usize,
+    pub(super) kernel: usize,
+    pub(super) stride: usize,
+    pub(super) padding: Padding,
+    pub(super) work: Work<T>,
+}
+
+pub(super) enum Work<T> {
+    Dense(Dense<T>),
+    Depthwise(Depthwise),
+    MaxPool,
+}
+
+/// What follows the sums: bias, residual, and the activation as a clamp.
+pub(super) struct Epilogue {
+    /// Padded with zeros to the stored channels.
+    pub(super) bias: Vec<f32>,
+    pub(super) residual: Option<usize>,
+    pub(super) low: f32,
+    pub(super) high: f32,
+}
+
+pub(super) struct Dense<T> {
+    pub(super) blocks: Vec<Block>,
+    pub(super) weights: AlignedBuffer<T>,
+    pub(super) epilogue: Epilogue,
+    /// Whether a row of the kernel is one contiguous piece of the reduction, because pixels lie without gaps.
+    pub(super) merged_rows: bool,
+    /// Steps of the kernel in one contiguous piece.
+    pub(super) run: usize,
+}
+
+/// A block of output channels.
+pub(super) struct Block {
+    pub(super) first_channel: usize,
+    pub(super) vectors: usize,
+    /// Where its weights begin.
+    pub(super) weights: usize,
+}
+
+/// Weights in f32 whatever the activations are: they are few, and the kernel widens activations anyway.
+pub(super) struct Depthwise {
+    /// `[channel / lanes, kernel, kernel, lanes]`.
+    pub(super) weights: Vec<f32>,
+    pub(super) epilogue: Epilogue,
+}
+
+/// The part of a network that its outputs need.
+pub(super) struct Network<T: 'static> {
+    pub(super) kernels: &'static Kernels<T>,
+    pub(super) steps: Vec<Step<T>>,
+    /// Values to return.
+    pub(super) outputs: Vec<usize>,
+    /// Channels of every value.
+    pub(super) channels: Vec<usize>,
+    /// Elements from pixel to pixel of every value.
+    pub(super) pixel_strides: Vec<usize>,
+    /// Whether stored values are rounded to bf16 although they are kept in f32.
+    pub(super) round: bool,
+}
+
+impl<T: Element> Network<T> {
+    pub(super) fn new(graph: &Graph, outputs: &[ValueId], kernels: &'static Kernels<T>, round: bool) -> Network<T> {
+        let needed = needed(graph, outputs);
+        let values = graph.nodes().len() + 1;
+        let channels: Vec<usize> = (0..values).map(|value| graph.channels(ValueId(value))).collect();
+        let mut pixel_strides: Vec<usize> = channels.iter().map(|&channels| pixel_stride::<T>(channels)).collect();
+        if image_stays_dense(graph, outputs, &needed) {
+            pixel_strides[0] = channels[0].next_multiple_of(kernels.step);
+        }
+        let pack = Packing {
+            kernels,
+            bf16: round || size_of::<T>() == 2,
+        };
+        let mut steps = Vec::new();
+        for (index, node) in graph.nodes().iter().enumerate().filter(|(index, _)| needed[index + 1]) {
+            steps.push(match node {
+                Node::Conv(conv) => Step {
+                    input: conv.input.0,
+                    output: index + 1,
+                    kernel: conv.kernel,
+                    stride: conv.stride,
+                    padding: conv.padding,
+                    work: match conv.groups {
+                        1 => Work::Dense(pack.dense(conv, pixel_strides[conv.input.0])),
+                        _ => Work::Depthwise(pack.depthwise(conv)),
+                    },
+                },
+                Node::MaxPool(pool) => Step {
+                    input: pool.input.0,
+                    output: index + 1,
+                    kernel: pool.kernel,
+                    stride: pool.stride,
+                    padding: pool.padding,
+                    work: Work::MaxPool,
+                },
+            });
+        }
+        Network {
+            kernels,
+            steps,
+            outputs: outputs.iter().map(|value| value.0).collect(),
+            channels,
+            pixel_strides,
+            round,
+        }
+    }
+}
+
+/// Which values the outputs need, found backwards.
+fn needed(graph: &Graph, outputs: &[ValueId]) -> Vec<bool> {
+    let mut needed = vec![false; graph.nodes().len() + 1];
+    needed[0] = true;
+    for value in outputs {
+        needed[value.0] = true;
+    }
+    for (index, node) in graph.nodes().iter().enumerate().rev() {
+        if needed[index + 1] {
+            let (input, residual) = reads(node);
+            needed[input.0] = true;
+            if let Some(residual) = residual {
+                needed[residual.0] = true;
+            }
+        }
+    }
+    needed
+}
+
+fn reads(node: &Node) -> (ValueId, Option<ValueId>) {
+    match node {
+        Node::Conv(conv) => (conv.input, conv.residual),
+        Node::MaxPool(pool) => (pool.input, None),
+    }
+}
+
+/// Whether only dense convolutions read the image. Then its pixels are stored without filling vectors, and a row of the
+/// stem's kernel is one contiguous piece (7 × 3 = 21 terms) instead of many short ones.
+fn image_stays_dense(graph: &Graph, outputs: &[ValueId], needed: &[bool]) -> bool {
+    let all_dense = graph.nodes().iter().enumerate().all(|(index, node)| match node {
+        _ if !needed[index + 1] => true,
+        Node::Conv(conv) => conv.residual != Some(ValueId::INPUT) && (conv.input != ValueId::INPUT || conv.groups == 1),
+        Node::MaxPool(pool) => pool.input != ValueId::INPUT,
+    });
+    all_dense && !outputs.contains(&ValueId::INPUT)
+}
+
+/// Channels rounded up to whole vectors; where that makes neighbouring pixels fall onto the same few sets of the L1
+/// cache (a stride of a multiple of 2 KiB), one cache line more.
+fn pixel_stride<T>(channels: usize) -> usize {
+    let stride = channels.next_multiple_of(CHANNEL_ALIGNMENT);
+    if (stride * size_of::<T>()).is_multiple_of(2048) {
+        stride + 64 / size_of::<T>()
+    } else {
+        stride
+    }
+}
+
+struct Packing<T: 'static> {
+    kernels: &'static Kernels<T>,
+    /// Whether weights are rounded to bf16, whatever they are stored as.
+    bf16: bool,
+}
+
+impl<T: Element> Packing<T> {
+    fn dense(&self, conv: &Conv, pixel_stride: usize) -> Dense<T> {
+        let (lanes, step, kernel) = (self.kernels.lanes, self.kernels.step, conv.kernel);
+        // Filled up with zero weights to whole steps; the activations that meet them are stored zeros.
+        let stored_channels = conv.in_channels.next_multiple_of(step);
+        let merged_rows = pixel_stride == stored_channels;
+        // Pieces of the reduction, the taps in each, and the terms.
+        let (pieces, taps) = match merged_rows {
+            true => (kernel, kernel),
+            false => (kernel * kernel, 1),
+        };
+        let terms = taps * stored_channels;
+        let run = terms / step;
+        let vectors = conv.out_channels.next_multiple_of(CHANNEL_ALIGNMENT) / lanes;
+        let mut weights = AlignedBuffer::zeroed(pieces * run * step * vectors * lanes);
+        let mut blocks = Vec::new();
+        let (mut first_channel, mut begin) = (0, 0);
+        for vectors in self.kernels.blocks(vectors) {
+            let width = vectors * lanes;
+            for channel in first_channel..(first_channel + width).min(conv.out_channels) {
+                let filter = &conv.weight[channel * conv.in_channels * kernel * kernel..];
+                for tap in 0..kernel * kernel {
+                    for from in 0..conv.in_channels {
+                        let (piece, term) = (tap / taps, tap % taps * stored_channels + from);
+                        let at = ((piece * run + term / step) * width + channel - first_channel) * step + term % step;
+                        let value = filter[from * kernel * kernel + tap];
+                        weights.as_mut_slice()[begin + at] = T::from_f32(self.rounded(value));
+                    }
+                }
+            }
+            blocks.push(Block {
+                first_channel,
+                vectors,
+                weights: begin,
+            });
+            first_channel += width;
+            begin += pieces * run * step * width;
+        }
+        Dense {
+            blocks,
+            weights,
+            epilogue: epilogue(conv),
+            merged_rows,
+            run,
+        }
+    }
+
+    fn depthwise(&self, conv: &Conv) -> Depthwise {
+        let (lanes, taps) = (self.kernels.lanes, conv.kernel * conv.kernel);
+        let mut weights = vec![0.0; conv.out_channels.next_multiple_of(CHANNEL_ALIGNMENT) * taps];
+        for channel in 0..conv.out_channels {
+            for tap in 0..taps {
+                let at = (channel / lanes * taps + tap) * lanes + channel % lanes;
+                weights[at] = self.rounded(conv.weight[channel * taps + tap]);
+            }
+        }
+        Depthwise {
+            weights,
+            epilogue: epilogue(conv),
+        }
+    }
+
+    fn rounded(&self, weight: f32) -> f32 {
+        match self.bf16 {
+            true => half::bf16::from_f32(weight).to_f32(),
+            false => weight,
+        }
+    }
+}
+
+fn epilogue(conv: &Conv) -> Epilogue {
+    let mut bias = conv.bias.clone();
+    bias.resize(conv.out_channels.next_multiple_of(CHANNEL_ALIGNMENT), 0.0);
+    let (low, high) = match conv.activation {
+        Activation::Linear => (f32::NEG_INFINITY, f32::INFINITY),
+        Activation::Relu => (0.0, f32::INFINITY),
+        Activation::Relu6 => (0.0, 6.0),
+    };
+    Epilogue {
+        bias,
+        residual: conv.residual.map(|value| value.0),
+        low,
+        high,
+    }
+}

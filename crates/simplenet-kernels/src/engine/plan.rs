@@ -1,0 +1,223 @@
+//! Where every value of a network lies for one size of image: padded, NHWC, in one arena that values share over time.
+
+use super::lanes::Element;
+use super::pack::{Network, Step, Work};
+use crate::graph::GraphError;
+
+/// What a kernel streams over for every block of channels; it shares the L2 cache (1 MiB or more) with the weights of
+/// a block, which are read again for every strip of pixels.
+const CHUNK_BYTES: usize = 384 * 1024;
+
+/// A value in the arena of one image, with zeros around it for the convolutions that read it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) height: usize,
+    pub(super) width: usize,
+    /// Zero rows above and below, zero columns to the left and to the right.
+    pub(super) top: usize,
+    pub(super) bottom: usize,
+    pub(super) left: usize,
+    pub(super) right: usize,
+    /// Elements from pixel to pixel and from row to row.
+    pub(super) pixel: usize,
+    pub(super) row: usize,
+    /// Where the stored value, padding included, begins in the arena.
+    pub(super) offset: usize,
+}
+
+impl Place {
+    /// Elements, padding included.
+    pub(super) fn len(&self) -> usize {
+        (self.top + self.height + self.bottom) * self.row
+    }
+
+    /// Where the pixel at row `y` and column `x` of the value begins.
+    pub(super) fn at(&self, y: usize, x: usize) -> usize {
+        self.offset + (self.top + y) * self.row + (self.left + x) * self.pixel
+    }
+
+    fn same_geometry(&self, other: &Place) -> bool {
+        Place { offset: 0, ..*self } == Place { offset: 0, ..*other }
+    }
+}
+
+/// How one step runs on this size of image.
+pub(super) struct StepPlan {
+    /// Where the window of output pixel (0, 0) begins in the arena (pooling: the input's first pixel).
+    pub(super) window: usize,
+    /// Zero rows above and columns to the left of the input, for this step.
+    pub(super) before: [usize; 2],
+    /// Where the pieces of a dense reduction begin, relative to the window.
+    pub(super) taps: Vec<usize>,
+    /// Rows of output that keep the rows they read in the L2 cache.
+    pub(super) rows_per_chunk: usize,
+    /// Whether rows of the step's values follow one another without a gap and can be treated as one long row.
+    pub(super) flat: bool,
+}
+
+/// Everything that depends on the size of the image, and not on the batch.
+pub(super) struct Plan {
+    /// By value; the default where the value is not needed.
+    pub(super) places: Vec<Place>,
+    /// By step.
+    pub(super) steps: Vec<StepPlan>,
+    /// Elements of the arena of one image.
+    pub(super) arena: usize,
+}
+
+impl Plan {
+    /// # Errors
+    /// [`GraphError::TooSmall`] or a residual of another size.
+    pub(super) fn new<T: Element>(network: &Network<T>, height: usize, width: usize) -> Result<Plan, GraphError> {
+        let mut places = sizes(network, height, width)?;
+        pad(network, &mut places);
+        let arena = allocate(network, &mut places);
+        let steps = network.steps.iter().map(|step| step_plan(step, &places)).collect();
+        Ok(Plan { places, steps, arena })
+    }
+}
+
+pub(super) fn residual<T>(step: &Step<T>) -> Option<usize> {
+    match &step.work {
+        Work::Dense(dense) => dense.epilogue.residual,
+        Work::Depthwise(depthwise) => depthwise.epilogue.residual,
+        Work::MaxPool => None,
+    }
+}
+
+fn sizes<T: Element>(network: &Network<T>, height: usize, width: usize) -> Result<Vec<Place>, GraphError> {
+    let mut places = vec![Place::default(); network.channels.len()];
+    for (place, &pixel) in places.iter_mut().zip(&network.pixel_strides) {
+        place.pixel = pixel;
+    }
+    (places[0].height, places[0].width) = (height, width);
+    for step in &network.steps {
+        let input = places[step.input];
+        let side = |length| {
+            let output = step.padding.output(length, step.kernel, step.stride);
+            output.ok_or(GraphError::TooSmall {
+                node: step.output - 1,
+                height,
+                width,
+            })
+        };
+        let (height, width) = (side(input.height)?, side(input.width)?);
+        if let Some(residual) = residual(step) {
+            let sides = [
+                ("height of the residual", places[residual].height, height),
+                ("width of the residual", places[residual].width, width),
+            ];
+            if let Some(&(what, found, expected)) = sides.iter().find(|(_, found, expected)| found != expected) {
+                return Err(GraphError::Mismatch {
+                    node: step.output - 1,
+                    what,
+                    found,
+                    expected,
+                });
+            }
+        }
+        (places[step.output].height, places[step.output].width) = (height, width);
+    }
+    Ok(places)
+}
+
+/// Gives every value the widest padding that a convolution wants of it.
+fn pad<T>(network: &Network<T>, places: &mut [Place]) {
+    for step in network.steps.iter().filter(|step| !matches!(step.work, Work::MaxPool)) {
+        let place = &mut places[step.input];
+        let (top, bottom) = step.padding.before_after(place.height, step.kernel, step.stride);
+        let (left, right) = step.padding.before_after(place.width, step.kernel, step.stride);
+        place.top = place.top.max(top);
+        place.bottom = place.bottom.max(bottom);
+        place.left = place.left.max(left);
+        place.right = place.right.max(right);
+    }
+    for place in places {
+        place.row = (place.left + place.width + place.right) * place.pixel;
+    }
+}
+
+/// Lays the values out in one arena: first fit among those alive at the same time. A residual that dies with its sum
+/// lends the sum its place: each element is read just before it is written.
+fn allocate<T: Element>(network: &Network<T>, places: &mut [Place]) -> usize {
+    let mut last_use = vec![0; places.len()];
+    for (index, step) in network.steps.iter().enumerate() {
+        for value in [Some(step.input), residual(step), Some(step.output)]
+            .into_iter()
+            .flatten()
+        {
+            last_use[value] = index;
+        }
+    }
+    let line = 64 / size_of::<T>();
+    let mut alive: Vec<usize> = vec![0]; // by offset
+    let mut arena = places[0].len().next_multiple_of(line);
+    for (index, step) in network.steps.iter().enumerate() {
+        let lender = residual(step).filter(|&value| {
+            let dies = last_use[value] == index && value != step.input;
+            dies && places[value].same_geometry(&places[step.output])
+        });
+        if let Some(lender) = lender {
+            places[step.output].offset = places[lender].offset;
+            alive.retain(|&value| value != lender);
+        } else {
+            let len = places[step.output].len().next_multiple_of(line);
+            let mut offset = 0;
+            for &value in &alive {
+                if places[value].offset >= offset + len {
+                    break;
+                }
+                offset = (places[value].offset + places[value].len()).next_multiple_of(line);
+            }
+            places[step.output].offset = offset;
+            arena = arena.max(offset + len);
+        }
+        alive.push(step.output);
+        alive.retain(|&value| last_use[value] > index);
+        alive.sort_by_key(|&value| places[value].offset);
+    }
+    arena
+}
+
+fn step_plan<T: Element>(step: &Step<T>, places: &[Place]) -> StepPlan {
+    let (input, output) = (&places[step.input], &places[step.output]);
+    let (top, _) = step.padding.before_after(input.height, step.kernel, step.stride);
+    let (left, _) = step.padding.before_after(input.width, step.kernel, step.stride);
+    let window = match step.work {
+        Work::MaxPool => input.at(0, 0),
+        _ => input.offset + (input.top - top) * input.row + (input.left - left) * input.pixel,
+    };
+    let taps = match &step.work {
+        Work::Dense(dense) if dense.merged_rows => (0..step.kernel).map(|y| y * input.row).collect(),
+        Work::Dense(_) => (0..step.kernel * step.kernel)
+            .map(|tap| tap / step.kernel * input.row + tap % step.kernel * input.pixel)
+            .collect(),
+        _ => Vec::new(),
+    };
+    let gapless = |place: &Place| place.row == place.width * place.pixel;
+    let bytes_per_row = step.stride * input.row * size_of::<T>();
+    StepPlan {
+        window,
+        before: [top, left],
+        taps,
+        rows_per_chunk: (CHUNK_BYTES / bytes_per_row.max(1)).max(1),
+        flat: matches!(step.work, Work::Dense(_))
+            && step.kernel == 1
+            && step.stride == 1
+            && step.padding.before_after(input.width, 1, 1) == (0, 0)
+            && gapless(input)
+            && gapless(output)
+            && residual(step).is_none_or(|value| gapless(&places[value])),
+    }
+}
+
+impl StepPlan {
+    /// Input rows `[begin, end)` of a pooling window, clipped to the input.
+    pub(super) fn window_rows(&self, y: usize, kernel: usize, stride: usize, height: usize) -> (usize, usize) {
+        let begin = y * stride;
+        (
+            begin.saturating_sub(self.before[0]),
+            (begin + kernel - self.before[0]).min(height),
+        )
+    }
+}

@@ -1,0 +1,437 @@
+//! Runs a network: images over threads, and where threads are left over, the tasks of a step over threads.
+//!
+//! A whole image per thread needs no barrier between steps, so as many images as there are threads run side by side,
+//! each alone on its thread. The images that remain run together, step by step, each step cut into tasks of rows and
+//! blocks of channels. Every output is one chain of additions whatever the cut, so the cut never changes a result.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::FeatureMap;
+use super::buffer::{AlignedBuffer, ArenaPtr};
+use super::depthwise::DepthwiseRow;
+use super::lanes::Element;
+use super::pack::{Block, CHANNEL_ALIGNMENT, Dense, Depthwise, Network, Step, Work};
+use super::plan::{Place, Plan, StepPlan};
+use super::pool::PoolRow;
+use super::tile::Tile;
+use crate::graph::GraphError;
+
+/// Tasks per thread where a step is cut into tasks: enough for threads to even out.
+const TASKS_PER_THREAD: usize = 4;
+
+/// Sizes of image whose plans are kept.
+const PLANS: usize = 32;
+
+/// What calls leave behind for the next ones: plans by size of image, and arenas.
+pub(super) struct Kept<T> {
+    plans: Mutex<HashMap<(usize, usize), Arc<Plan>>>,
+    arenas: Mutex<Vec<AlignedBuffer<T>>>,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Kept<T> {
+        Kept {
+            plans: Mutex::default(),
+            arenas: Mutex::default(),
+        }
+    }
+}
+
+impl<T: Element> Kept<T> {
+    fn plan(&self, network: &Network<T>, height: usize, width: usize) -> Result<Arc<Plan>, GraphError> {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = plans.get(&(height, width)) {
+            return Ok(plan.clone());
+        }
+        if plans.len() >= PLANS {
+            plans.clear();
+        }
+        let plan = Arc::new(Plan::new(network, height, width)?);
+        plans.insert((height, width), plan.clone());
+        Ok(plan)
+    }
+
+    fn take_arena(&self, len: usize) -> AlignedBuffer<T> {
+        let kept = self.arenas.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match kept {
+            Some(arena) if arena.len() >= len => arena,
+            _ => AlignedBuffer::zeroed(len),
+        }
+    }
+
+    fn give_back(&self, arena: AlignedBuffer<T>) {
+        self.arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
+    }
+}
+
+/// One image on its way through the network.
+struct Job<'a> {
+    /// CHW.
+    image: &'a [f32],
+    /// HWC, one per output of the network.
+    outputs: Vec<&'a mut [f32]>,
+}
+
+/// Runs `images` (NCHW, checked by the caller) and returns one map per output.
+pub(super) fn run<T: Element>(
+    network: &Network<T>,
+    kept: &Kept<T>,
+    images: &[f32],
+    [batch, channels, height, width]: [usize; 4],
+) -> Result<Vec<FeatureMap>, GraphError> {
+    let plan = kept.plan(network, height, width)?;
+    let mut maps: Vec<FeatureMap> = network
+        .outputs
+        .iter()
+        .map(|&value| network.map(&plan, value, batch))
+        .collect();
+    let mut jobs: Vec<Job<'_>> = (images.chunks_exact((channels * height * width).max(1)))
+        .map(|image| Job {
+            image,
+            outputs: Vec::with_capacity(network.outputs.len()),
+        })
+        .collect();
+    for map in &mut maps {
+        let of_one_image = (map.h * map.w * map.c).max(1);
+        for (job, output) in jobs.iter_mut().zip(map.data.chunks_exact_mut(of_one_image)) {
+            job.outputs.push(output);
+        }
+    }
+    let threads = rayon::current_num_threads();
+    let (alone, together) = jobs.split_at_mut(batch / threads * threads);
+    alone.par_iter_mut().with_max_len(1).for_each(|job| {
+        network.run_jobs(&plan, kept, std::slice::from_mut(job), Cut::Whole);
+    });
+    if !together.is_empty() {
+        network.run_jobs(&plan, kept, together, Cut::Tasks { threads });
+    }
+    Ok(maps)
+}
+
+/// Whether the steps of some images are cut into tasks for several threads.
+#[derive(Clone, Copy)]
+enum Cut {
+    /// One thread runs everything.
+    Whole,
+    Tasks {
+        threads: usize,
+    },
+}
+
+impl Cut {
+    /// Into how many `(chunks of rows, groups of blocks)` a step is cut for each of `images` images.
+    fn of(self, images: usize, rows: usize, rows_per_chunk: usize, blocks: usize) -> (usize, usize) {
+        let chunks = rows.div_ceil(rows_per_chunk);
+        let Cut::Tasks { threads } = self else {
+            return (chunks, 1);
+        };
+        let wanted = (threads * TASKS_PER_THREAD).div_ceil(images);
+        // Blocks of channels first: threads then share the activations and each reads only its part of the weights.
+        let groups = wanted.div_ceil(chunks).min(blocks);
+        let chunks = chunks.max(wanted.div_ceil(groups).min(rows));
+        (chunks, groups)
+    }
+
+    fn for_each(self, tasks: usize, task: impl Fn(usize) + Send + Sync) {
+        match self {
+            Cut::Whole => (0..tasks).for_each(task),
+            Cut::Tasks { .. } => (0..tasks).into_par_iter().with_max_len(1).for_each(task),
+        }
+    }
+}
+
+/// Part `index` of `0..length` cut into `parts` nearly equal ones.
+fn part(length: usize, parts: usize, index: usize) -> Range<usize> {
+    length * index / parts..length * (index + 1) / parts
+}
+
+impl<T: Element> Network<T> {
+    fn map(&self, plan: &Plan, value: usize, batch: usize) -> FeatureMap {
+        let (place, channels) = (&plan.places[value], self.channels[value]);
+        FeatureMap {
+            n: batch,
+            h: place.height,
+            w: place.width,
+            c: channels,
+            data: vec![0.0; batch * place.height * place.width * channels],
+        }
+    }
+
+    fn run_jobs(&self, plan: &Plan, kept: &Kept<T>, jobs: &mut [Job<'_>], cut: Cut) {
+        let mut arenas: Vec<AlignedBuffer<T>> = jobs.iter().map(|_| kept.take_arena(plan.arena)).collect();
+        let pointers: Vec<ArenaPtr<T>> = arenas.iter_mut().map(|arena| ArenaPtr(arena.as_mut_ptr())).collect();
+        self.load_images(plan, jobs, &pointers, cut);
+        self.copy_outputs(plan, 0, jobs, &pointers, cut);
+        for (step, step_plan) in self.steps.iter().zip(&plan.steps) {
+            let output = &plan.places[step.output];
+            let blocks = match &step.work {
+                Work::Dense(dense) => dense.blocks.len(),
+                _ => 1,
+            };
+            let (chunks, groups) = cut.of(jobs.len(), output.height, step_plan.rows_per_chunk, blocks);
+            cut.for_each(jobs.len() * chunks * groups, |task| {
+                let arena = pointers[task / (chunks * groups)];
+                let rows = part(output.height, chunks, task / groups % chunks);
+                let group = task % groups;
+                if group == 0 {
+                    // SAFETY: of the tasks of this step, only this one touches the border of these rows of this arena.
+                    unsafe { clear_border(arena, output, rows.clone()) };
+                }
+                let on = On {
+                    network: self,
+                    plan,
+                    step,
+                    step_plan,
+                    arena,
+                };
+                // SAFETY: tasks of a step differ in the arena, the rows or the channels that they write; what they
+                // read was written by earlier steps, and `Plan` has laid it out so that it still stands.
+                unsafe {
+                    match &step.work {
+                        Work::Dense(dense) => {
+                            on.dense(dense, rows, &dense.blocks[part(dense.blocks.len(), groups, group)])
+                        }
+                        Work::Depthwise(depthwise) => on.depthwise(depthwise, rows),
+                        Work::MaxPool => on.max_pool(rows),
+                    }
+                }
+            });
+            self.copy_outputs(plan, step.output, jobs, &pointers, cut);
+        }
+        arenas.into_iter().for_each(|arena| kept.give_back(arena));
+    }
+
+    /// From planes to padded pixels.
+    fn load_images(&self, plan: &Plan, jobs: &[Job<'_>], arenas: &[ArenaPtr<T>], cut: Cut) {
+        let (place, channels) = (&plan.places[0], self.channels[0]);
+        let (chunks, _) = cut.of(jobs.len(), place.height, place.height.max(1), 1);
+        cut.for_each(jobs.len() * chunks, |task| {
+            let (image, arena) = (jobs[task / chunks].image, arenas[task / chunks]);
+            let rows = part(place.height, chunks, task % chunks);
+            // SAFETY: each task has its own rows of the image's place in its arena.
+            unsafe {
+                clear_border(arena, place, rows.clone());
+                for y in rows {
+                    let row = std::slice::from_raw_parts_mut(arena.at(place.at(y, 0)), place.width * place.pixel);
+                    if place.pixel > channels {
+                        row.fill(T::ZERO);
+                    }
+                    for channel in 0..channels {
+                        let plane = &image[(channel * place.height + y) * place.width..][..place.width];
+                        for (pixel, &value) in row.chunks_exact_mut(place.pixel).zip(plane) {
+                            pixel[channel] = T::from_f32(value);
+                        }
+                    }
+                    if self.round {
+                        round_to_bf16(row);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Copies a value that was just made to where the caller wants it, if the caller does.
+    fn copy_outputs(&self, plan: &Plan, value: usize, jobs: &mut [Job<'_>], arenas: &[ArenaPtr<T>], cut: Cut) {
+        let (place, channels) = (&plan.places[value], self.channels[value]);
+        for (index, _) in self.outputs.iter().enumerate().filter(|&(_, &output)| output == value) {
+            for (job, &arena) in jobs.iter_mut().zip(arenas) {
+                let rows: Vec<(usize, &mut [f32])> = job.outputs[index]
+                    .chunks_exact_mut((place.width * channels).max(1))
+                    .enumerate()
+                    .collect();
+                let copy = |(y, row): (usize, &mut [f32])| {
+                    for (x, pixel) in row.chunks_exact_mut(channels).enumerate() {
+                        // SAFETY: the pixel lies in the arena, and nothing writes between two steps.
+                        let stored = unsafe { std::slice::from_raw_parts(arena.at(place.at(y, x)), channels) };
+                        for (to, from) in pixel.iter_mut().zip(stored) {
+                            *to = from.to_f32();
+                        }
+                    }
+                };
+                match cut {
+                    Cut::Whole => rows.into_iter().for_each(copy),
+                    Cut::Tasks { .. } => rows.into_par_iter().for_each(copy),
+                }
+            }
+        }
+    }
+}
+
+/// Writes the zeros left and right of some rows of a value, above its first and below its last row.
+///
+/// # Safety
+/// Nothing else touches the border of these rows meanwhile.
+unsafe fn clear_border<T: Element>(arena: ArenaPtr<T>, place: &Place, rows: Range<usize>) {
+    let clear = |begin: usize, end: usize| {
+        // SAFETY: the range lies in the value's place, and the caller has it alone.
+        unsafe { std::slice::from_raw_parts_mut(arena.at(begin), end - begin) }.fill(T::ZERO);
+    };
+    if rows.start == 0 {
+        clear(place.offset, place.at(0, 0) - place.left * place.pixel);
+    }
+    for y in rows.clone() {
+        let (begin, end) = (place.at(y, 0), place.at(y, place.width));
+        clear(begin - place.left * place.pixel, begin);
+        clear(end, end + place.right * place.pixel);
+    }
+    if rows.end == place.height {
+        clear(
+            place.offset + (place.top + place.height) * place.row,
+            place.offset + place.len(),
+        );
+    }
+}
+
+fn round_to_bf16<T: Element>(values: &mut [T]) {
+    for value in values {
+        *value = T::from_f32(half::bf16::from_f32(value.to_f32()).to_f32());
+    }
+}
+
+/// One step on one arena.
+struct On<'a, T: 'static> {
+    network: &'a Network<T>,
+    plan: &'a Plan,
+    step: &'a Step<T>,
+    step_plan: &'a StepPlan,
+    arena: ArenaPtr<T>,
+}
+
+impl<T: Element> On<'_, T> {
+    /// Where pixel (y, x) and `channel` of the residual begin; null without one.
+    unsafe fn residual(&self, residual: Option<usize>, y: usize, channel: usize) -> (*const T, usize) {
+        match residual.map(|value| &self.plan.places[value]) {
+            // SAFETY: the plan has made the residual as large as the output.
+            Some(place) => (unsafe { self.arena.at(place.at(y, 0) + channel) }, place.pixel),
+            None => (std::ptr::null(), 0),
+        }
+    }
+
+    /// # Safety
+    /// No other task writes these rows and blocks, or what they are made from.
+    unsafe fn dense(&self, dense: &Dense<T>, rows: Range<usize>, blocks: &[Block]) {
+        let input = &self.plan.places[self.step.input];
+        let output = &self.plan.places[self.step.output];
+        let kernels = self.network.kernels;
+        // (first row, pixels) of what the kernels see as a row.
+        let (long_rows, pixels) = match self.step_plan.flat {
+            true => (rows.start..rows.start + 1, rows.len() * output.width),
+            false => (rows, output.width),
+        };
+        for block in blocks {
+            let widest = kernels.dense[block.vectors - 1].len();
+            // Strips of nearly equal length: a short one at the end would have too few sums to keep the units busy.
+            let strips = pixels.div_ceil(widest);
+            for y in long_rows.clone() {
+                let window = self.step_plan.window + y * self.step.stride * input.row;
+                // SAFETY: the plan has padded the input so that the windows of all pixels lie in it, and has made the
+                // output and the residual as large as the strips; blocks were packed for these kernels.
+                unsafe {
+                    let (residual, residual_stride) = self.residual(dense.epilogue.residual, y, block.first_channel);
+                    for strip in 0..strips {
+                        let strip = part(pixels, strips, strip);
+                        let tile = Tile {
+                            input: self.arena.at(window + strip.start * self.step.stride * input.pixel),
+                            pixel_stride: self.step.stride * input.pixel,
+                            taps: &self.step_plan.taps,
+                            run: dense.run,
+                            weights: dense.weights.as_slice()[block.weights..].as_ptr(),
+                            bias: dense.epilogue.bias[block.first_channel..].as_ptr(),
+                            output: self.arena.at(output.at(y, strip.start) + block.first_channel),
+                            output_stride: output.pixel,
+                            residual: residual.wrapping_add(strip.start * residual_stride),
+                            residual_stride,
+                            low: dense.epilogue.low,
+                            high: dense.epilogue.high,
+                        };
+                        kernels.dense[block.vectors - 1][strip.len() - 1](&tile);
+                    }
+                    self.round(y, pixels, block.first_channel, block.vectors * kernels.lanes);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// No other task writes these rows, or what they are made from.
+    unsafe fn depthwise(&self, depthwise: &Depthwise, rows: Range<usize>) {
+        let input = &self.plan.places[self.step.input];
+        let output = &self.plan.places[self.step.output];
+        let channels = self.network.channels[self.step.output].next_multiple_of(CHANNEL_ALIGNMENT);
+        for y in rows {
+            // SAFETY: as for dense convolutions; channels are whole vectors.
+            unsafe {
+                let (residual, residual_stride) = self.residual(depthwise.epilogue.residual, y, 0);
+                (self.network.kernels.depthwise)(&DepthwiseRow {
+                    input: self.arena.at(self.step_plan.window + y * self.step.stride * input.row),
+                    input_row: input.row,
+                    input_pixel: input.pixel,
+                    kernel: self.step.kernel,
+                    stride: self.step.stride,
+                    channels,
+                    weights: depthwise.weights.as_ptr(),
+                    bias: depthwise.epilogue.bias.as_ptr(),
+                    output: self.arena.at(output.at(y, 0)),
+                    output_stride: output.pixel,
+                    residual,
+                    residual_stride,
+                    pixels: output.width,
+                    low: depthwise.epilogue.low,
+                    high: depthwise.epilogue.high,
+                });
+                self.round(y, output.width, 0, channels);
+            }
+        }
+    }
+
+    /// # Safety
+    /// No other task writes these rows, or what they are made from.
+    unsafe fn max_pool(&self, rows: Range<usize>) {
+        let input = &self.plan.places[self.step.input];
+        let output = &self.plan.places[self.step.output];
+        let channels = self.network.channels[self.step.output].next_multiple_of(CHANNEL_ALIGNMENT);
+        for y in rows {
+            let (kernel, stride) = (self.step.kernel, self.step.stride);
+            let (begin, end) = self.step_plan.window_rows(y, kernel, stride, input.height);
+            // SAFETY: windows are clipped to the input; a graph's pooling has less padding than its kernel is long, so
+            // that none becomes empty; channels are whole vectors.
+            unsafe {
+                (self.network.kernels.max_pool)(&PoolRow {
+                    input: self.arena.at(self.step_plan.window + begin * input.row),
+                    input_row: input.row,
+                    input_pixel: input.pixel,
+                    window_rows: end - begin,
+                    width: input.width,
+                    left: self.step_plan.before[1],
+                    kernel,
+                    stride,
+                    channels,
+                    output: self.arena.at(output.at(y, 0)),
+                    output_stride: output.pixel,
+                    pixels: output.width,
+                });
+            }
+        }
+    }
+
+    /// Rounds what was just written where bf16 is emulated.
+    ///
+    /// # Safety
+    /// The calling task has these pixels and channels alone.
+    unsafe fn round(&self, y: usize, pixels: usize, first_channel: usize, channels: usize) {
+        if !self.network.round {
+            return;
+        }
+        let output = &self.plan.places[self.step.output];
+        for x in 0..pixels {
+            // SAFETY: the pixels were just written by the same task.
+            round_to_bf16(unsafe {
+                std::slice::from_raw_parts_mut(self.arena.at(output.at(y, x) + first_channel), channels)
+            });
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The inner loop of a dense convolution: a strip of output pixels times a block of output channels, held in registers
+//! over the whole reduction.
+//!
+//! Every weight vector that is loaded meets all `P` pixels and every activation all `V` vectors of channels, so that a
+//! step of the reduction costs `V + P` loads for `V × P` multiply-adds. 14 × 2 of AVX-512's 32 registers hold sums.
+#![expect(
+    unsafe_op_in_unsafe_fn,
+    reason = "a kernel body is unsafe as a whole: its contract is that of `Tile` and `Lanes`"
+)]
+
+use super::lanes::Lanes;
+
+/// One strip of output pixels times one block of output channels.
+///
+/// # Safety (of every function that takes one)
+/// For each of the pixels and taps, `run` steps from `input` on can be read; `weights` holds `taps × run` steps of the
+/// block; `bias` the block's channels; at each pixel, the block's channels can be written at `output` and read at
+/// `residual` (unless null). `output` and `residual` may be the same.
+pub(super) struct Tile<'a, T> {
+    /// Where the first pixel's window begins.
+    pub(super) input: *const T,
+    /// Elements between the windows of neighbouring output pixels.
+    pub(super) pixel_stride: usize,
+    /// Where, relative to the window's begin, contiguous pieces of the reduction begin.
+    pub(super) taps: &'a [usize],
+    /// Steps (of `Lanes::STEP` elements) in each piece.
+    pub(super) run: usize,
+    pub(super) weights: *const T,
+    pub(super) bias: *const f32,
+    pub(super) output: *mut T,
+    pub(super) output_stride: usize,
+    pub(super) residual: *const T,
+    pub(super) residual_stride: usize,
+    /// The activation is a clamp to `low..=high`.
+    pub(super) low: f32,
+    pub(super) high: f32,
+}
+
+/// A compiled [`dense`] of one instruction set and one size.
+pub(super) type TileFn<T> = unsafe fn(&Tile<'_, T>);
+
+/// `P` pixels times `V` vectors of channels. Each output is one chain of additions in the order of the packed weights,
+/// whatever `V` and `P` are: how pixels are cut into tiles never changes a result.
+#[inline(always)]
+pub(super) unsafe fn dense<L: Lanes, const V: usize, const P: usize>(tile: &Tile<'_, L::Element>) {
+    let mut sums = [[L::splat(0.0); V]; P];
+    for pixel in &mut sums {
+        for (vector, sum) in pixel.iter_mut().enumerate() {
+            *sum = L::load(tile.bias.add(vector * L::LANES));
+        }
+    }
+    let pixel_stride = tile.pixel_stride;
+    let mut weights = tile.weights;
+    for &tap in tile.taps {
+        let mut input = tile.input.add(tap);
+        for _ in 0..tile.run {
+            let mut block = [L::weights(weights); V];
+            for (vector, operand) in block.iter_mut().enumerate() {
+                *operand = L::weights(weights.add(vector * L::LANES * L::STEP));
+            }
+            for (pixel, sums) in sums.iter_mut().enumerate() {
+                let activations = L::repeat(input.add(pixel * pixel_stride));
+                for (sum, operand) in sums.iter_mut().zip(block) {
+                    *sum = L::dot(activations, operand, *sum);
+                }
+            }
+            weights = weights.add(V * L::LANES * L::STEP);
+            input = input.add(L::STEP);
+        }
+    }
+    let (low, high) = (L::splat(tile.low), L::splat(tile.high));
+    for (pixel, sums) in sums.iter().enumerate() {
+        for (vector, &sum) in sums.iter().enumerate() {
+            let mut value = sum;
+            if !tile.residual.is_null() {
+                let residual = tile.residual.add(pixel * tile.residual_stride + vector * L::LANES);
+                value = L::add(value, L::widen(residual));
+            }
+            let output = tile.output.add(pixel * tile.output_stride + vector * L::LANES);
+            L::store(output, L::clamp(value, low, high));
+        }
+    }
+}
