@@ -148,7 +148,7 @@ pub(super) struct Right<T> {
     pub(super) k: usize,
     pub(super) n: usize,
     pub(super) panels: usize,
-    cols: usize,
+    width: usize,
 }
 
 impl<T: Real> Right<T> {
@@ -159,22 +159,22 @@ impl<T: Real> Right<T> {
 
     /// Packs `b` into `buffer`, which has room for [`Right::elements`].
     pub(super) fn pack(b: &MatRef<'_, T>, kernel: &Kernel<T>, buffer: Buffer<T>, parallel: bool) -> Self {
-        let (k, n, cols) = (b.rows(), b.cols(), kernel.cols);
+        let (k, n, width) = (b.rows(), b.cols(), kernel.cols);
         let mut right = Right {
             buffer,
             k,
             n,
-            panels: n.div_ceil(cols),
-            cols,
+            panels: n.div_ceil(width),
+            width,
         };
         let out = Shared(right.buffer.as_mut_ptr());
         let jobs: Vec<_> = k_blocks(k)
             .flat_map(|ks| (0..right.panels).map(move |panel| (ks.clone(), panel)))
             .collect();
         let pack = |(ks, panel): &(Range<usize>, usize)| {
-            let columns = panel * cols..((panel + 1) * cols).min(n);
+            let columns = panel * width..((panel + 1) * width).min(n);
             // SAFETY: each job has its own panel of the buffer.
-            unsafe { pack_panel(b, ks.clone(), columns, cols, out.get().add(right.offset(ks, *panel))) }
+            unsafe { pack_panel(b, ks.clone(), columns, width, out.get().add(right.offset(ks, *panel))) }
         };
         if parallel {
             jobs.par_iter().with_min_len(4).for_each(pack);
@@ -186,7 +186,7 @@ impl<T: Real> Right<T> {
 
     /// Where the panel of one block of K starts.
     pub(super) fn offset(&self, ks: &Range<usize>, panel: usize) -> usize {
-        (ks.start * self.panels + panel * ks.len()) * self.cols
+        (ks.start * self.panels + panel * ks.len()) * self.width
     }
 }
 

@@ -3,6 +3,8 @@
 //! Everything is a loop over arrays of 16: the compiler makes vector code of it, once for each instruction set. No
 //! operation is fused and none is approximate, so all of them give the same bits.
 
+use std::array;
+
 use super::NoiseKey;
 use super::philox::{halves, philox_lanes};
 use crate::isa::Isa;
@@ -75,16 +77,15 @@ fn fill_lanes(out: &mut [f32], source: Option<&[f32]>, key: NoiseKey, first: u64
 /// Normals `64 index .. 64 index + 64`.
 #[inline(always)]
 fn group(key: NoiseKey, index: u64) -> [Lanes; 4] {
-    let mut counter = [[0; LANES]; 4];
-    let [stream_low, stream_high] = key.stream_words();
-    for lane in 0..LANES {
-        // 16 times the index never carries from the lanes into the index.
-        let [low, high] = halves(index.wrapping_mul(LANES as u64) | lane as u64);
-        counter[0][lane] = low;
-        counter[1][lane] = high;
-        counter[2][lane] = stream_low;
-        counter[3][lane] = stream_high;
-    }
+    // 16 times the index never carries from the lanes into the index.
+    let blocks: [[u32; 2]; LANES] = array::from_fn(|lane| halves(index.wrapping_mul(LANES as u64) | lane as u64));
+    let [stream_low, stream_high] = key.stream_words().map(|word| [word; LANES]);
+    let counter = [
+        blocks.map(|[low, _]| low),
+        blocks.map(|[_, high]| high),
+        stream_low,
+        stream_high,
+    ];
     let [w0, w1, w2, w3] = philox_lanes(counter, key.key_words());
     let (n0, n1) = box_muller(w0, w1);
     let (n2, n3) = box_muller(w2, w3);
@@ -122,7 +123,7 @@ fn ln(x: f32) -> f32 {
     sum = sum * y - 1.666_805_7e-1;
     sum = sum * y + 2.000_071_5e-1;
     sum = sum * y - 2.499_999_4e-1;
-    sum = sum * y + 3.333_333_1e-1;
+    sum = sum * y + 3.333_333e-1;
     // ln 2 in two parts, the first exact in products with an exponent.
     let tail = y * square * sum - 2.121_944_4e-4 * exponent - 0.5 * square;
     y + tail + 0.693_359_4 * exponent
