@@ -6,7 +6,6 @@
 
 pub mod candle_graph;
 pub mod engine;
-pub mod feature_map;
 pub mod gemm;
 pub mod graph;
 pub mod isa;

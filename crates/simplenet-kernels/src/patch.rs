@@ -17,7 +17,7 @@ mod mean;
 
 use thiserror::Error;
 
-use crate::feature_map::FeatureMap;
+use crate::engine::FeatureMap;
 
 /// Patch features: one row per patch, image by image, top to bottom, left to right.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,7 +89,7 @@ pub enum PatchError {
 /// `maps[i]` is `[n, h_i, w_i, c_i]`; a row has `Σ c_i` values.
 ///
 /// ```
-/// use simplenet_kernels::{feature_map::FeatureMap, patch::mean_embed};
+/// use simplenet_kernels::{engine::FeatureMap, patch::mean_embed};
 /// let map = FeatureMap { n: 1, h: 1, w: 3, c: 1, data: vec![9.0, 18.0, 27.0] };
 /// let rows = mean_embed(&[&map], 3)?;
 /// assert_eq!(rows.data, [3.0, 6.0, 5.0]);

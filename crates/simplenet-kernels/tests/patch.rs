@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use simplenet_kernels::feature_map::FeatureMap;
+use simplenet_kernels::engine::FeatureMap;
 use simplenet_kernels::patch::{PatchError, Rows, code_embed, mean_embed};
 use simplenet_kernels::patch_candle;
 

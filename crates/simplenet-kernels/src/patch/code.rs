@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::bilinear::Resize;
 use super::{Rows, adaptive_bins};
-use crate::feature_map::FeatureMap;
+use crate::engine::FeatureMap;
 
 pub(super) fn embed(maps: &[&FeatureMap], patch: usize, pretrain_dim: usize, target_dim: usize) -> Rows {
     let FeatureMap { n, h, w, .. } = *maps[0];

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::Rows;
 use super::bilinear::{Resize, lerp};
-use crate::feature_map::FeatureMap;
+use crate::engine::FeatureMap;
 
 /// One map on its way into the rows.
 enum Layer<'a> {
