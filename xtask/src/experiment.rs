@@ -1,0 +1,306 @@
+//! Experiment files: TOML in, checked experiments out.
+//!
+//! A cell's configuration is a merge of tables (protocol, backbone, variant, command line) that is parsed once, so a
+//! misspelt key is an error that names the file and the variant. No number has a default in code.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use simplenet::config::Config;
+use simplenet_backbone::Arch;
+use toml::{Table, Value};
+
+/// The two readings of the method in protocols.toml.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Protocol {
+    /// The paper's text.
+    Paper,
+    /// The authors' code.
+    Code,
+}
+
+impl Protocol {
+    /// As it stands in files and tables.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Protocol::Paper => "paper",
+            Protocol::Code => "code",
+        }
+    }
+}
+
+/// One table or figure of the paper.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Experiment {
+    /// File stem, the id on the command line.
+    #[serde(skip)]
+    pub(crate) id: String,
+    /// The name a reader looks for.
+    pub(crate) paper: String,
+    /// One line.
+    pub(crate) title: String,
+    /// Why it is worth running.
+    pub(crate) why: String,
+    /// What should come out.
+    pub(crate) expectation: String,
+    /// Data set when it is there.
+    pub(crate) dataset: String,
+    /// Backbone unless the command line says otherwise.
+    pub(crate) backbone: Arch,
+    /// Protocols unless the command line says otherwise.
+    pub(crate) protocols: Vec<Protocol>,
+    /// Seeds unless the command line says otherwise.
+    pub(crate) seeds: Vec<u64>,
+    /// The columns of the table.
+    #[serde(rename = "variant")]
+    pub(crate) variants: Vec<Variant>,
+    /// What runs where the data set is missing.
+    pub(crate) fallback: Fallback,
+}
+
+/// A named departure from the protocol.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Variant {
+    /// As it appears in the rows.
+    pub(crate) name: String,
+    /// Merged over protocol and backbone.
+    #[serde(default)]
+    pub(crate) set: Table,
+}
+
+/// What an experiment runs on a machine without its data set.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Fallback {
+    /// Data set that can always be made.
+    pub(crate) dataset: String,
+    /// Backbone that is always there.
+    pub(crate) backbone: Arch,
+    /// Merged over the variant.
+    #[serde(default)]
+    pub(crate) set: Table,
+}
+
+/// Everything under xtask/experiments, read and syntax-checked.
+pub(crate) struct Library {
+    folder: PathBuf,
+    protocols: Table,
+    backbones: Table,
+}
+
+impl Library {
+    /// Reads protocols.toml and backbones.toml of `folder`.
+    pub(crate) fn open(folder: &Path) -> Result<Library> {
+        Ok(Library {
+            folder: folder.to_path_buf(),
+            protocols: read_table(&folder.join("protocols.toml"))?,
+            backbones: read_table(&folder.join("backbones.toml"))?,
+        })
+    }
+
+    /// Names of the experiments there are, sorted.
+    pub(crate) fn ids(&self) -> Result<Vec<String>> {
+        let entries =
+            std::fs::read_dir(&self.folder).with_context(|| format!("failed to read `{}`", self.folder.display()))?;
+        let mut ids = Vec::new();
+        for entry in entries {
+            let path = entry
+                .with_context(|| format!("failed to read `{}`", self.folder.display()))?
+                .path();
+            let stem = path
+                .file_stem()
+                .map(|stem| stem.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            if path.extension().is_some_and(|extension| extension == "toml")
+                && stem != "protocols"
+                && stem != "backbones"
+            {
+                ids.push(stem);
+            }
+        }
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Reads one experiment.
+    pub(crate) fn experiment(&self, id: &str) -> Result<Experiment> {
+        let ids = self.ids()?;
+        if !ids.iter().any(|known| known == id) {
+            bail!("there is no experiment `{id}`\n\nhint: there are {}", ids.join(", "));
+        }
+        let path = self.folder.join(format!("{id}.toml"));
+        let text = std::fs::read_to_string(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
+        let mut experiment: Experiment =
+            toml::from_str(&text).with_context(|| format!("failed to parse `{}`", path.display()))?;
+        experiment.id = id.to_string();
+        if experiment.variants.is_empty() || experiment.protocols.is_empty() || experiment.seeds.is_empty() {
+            bail!(
+                "`{}` needs at least one variant, one protocol and one seed",
+                path.display()
+            );
+        }
+        Ok(experiment)
+    }
+
+    /// The configuration of one variant: protocol, then backbone, then the given tables, each over the one before.
+    pub(crate) fn config(
+        &self,
+        experiment: &str,
+        variant: &str,
+        protocol: Protocol,
+        backbone: Arch,
+        over: &[&Table],
+    ) -> Result<Config> {
+        let table = |tables: &Table, file: &str, name: &str| match tables.get(name) {
+            Some(Value::Table(table)) => Ok(table.clone()),
+            _ => bail!("`{}` has no table `[{name}]`", self.folder.join(file).display()),
+        };
+        let mut merged = table(&self.protocols, "protocols.toml", protocol.name())?;
+        let of_backbone = table(&self.backbones, "backbones.toml", backbone.name())?;
+        for part in ["both", protocol.name()] {
+            if let Some(Value::Table(part)) = of_backbone.get(part) {
+                merge(&mut merged, part);
+            }
+        }
+        for table in over {
+            merge(&mut merged, table);
+        }
+        let features = merged.entry("features").or_insert_with(|| Value::Table(Table::new()));
+        if let Value::Table(features) = features {
+            features.insert("backbone".into(), Value::String(backbone.name().into()));
+        }
+        let config = Config::deserialize(Value::Table(merged)).with_context(|| {
+            format!(
+                "experiment `{experiment}`, variant `{variant}`, protocol `{}`, backbone `{backbone}`",
+                protocol.name()
+            )
+        })?;
+        config
+            .check()
+            .with_context(|| format!("experiment `{experiment}`, variant `{variant}`"))?;
+        Ok(config)
+    }
+}
+
+/// Puts every key of `over` into `base`; tables are merged, everything else is replaced. An enum written as a table with
+/// one key (`loss = { truncated-l1 = … }`) is replaced as a whole: two keys would be two variants.
+pub(crate) fn merge(base: &mut Table, over: &Table) {
+    const ENUMS: [&str; 3] = ["loss", "adaptor", "embedding"];
+    for (key, value) in over {
+        match (base.get_mut(key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) if !ENUMS.contains(&key.as_str()) => merge(below, above),
+            _ => {
+                base.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// `train.noise=0.1` as a table: `{ train = { sigma = 0.1 } }`.
+pub(crate) fn parse_set(assignment: &str) -> Result<Table> {
+    let (key, value) = assignment
+        .split_once('=')
+        .with_context(|| format!("`{assignment}` is not KEY=VALUE\n\nhint: for example --set train.noise=0.1"))?;
+    // A bare word is a string, so that `--set scale=absolute` needs no quotes within quotes.
+    let parsed = toml::from_str::<Table>(&format!("{key} = {value}"));
+    parsed
+        .or_else(|_| toml::from_str(&format!("{key} = {value:?}")))
+        .with_context(|| format!("`{assignment}` is not KEY=VALUE"))
+}
+
+/// Hex sha256 of the configuration as TOML together with what else decides a number: the weights and the data.
+pub(crate) fn config_sha256(config_toml: &str, weights: &str, data: &str) -> String {
+    let mut hasher = Sha256::new();
+    for part in [config_toml, weights, data] {
+        hasher.update((part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read_table(path: &Path) -> Result<Table> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("failed to read `{}`", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("failed to parse `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn library() -> Library {
+        Library::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments")).unwrap()
+    }
+
+    #[test]
+    fn every_experiment_parses_under_every_protocol_and_backbone() {
+        let library = library();
+        for id in library.ids().unwrap() {
+            let experiment = library.experiment(&id).unwrap();
+            for variant in &experiment.variants {
+                for protocol in [Protocol::Paper, Protocol::Code] {
+                    for backbone in Arch::ALL {
+                        library
+                            .config(&id, &variant.name, protocol, backbone, &[&variant.set])
+                            .unwrap();
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_misspelt_key_names_experiment_and_variant() {
+        let wrong = parse_set("train.sgima=0.1").unwrap();
+        let error = library()
+            .config("table1", "odd", Protocol::Paper, Arch::ResNet18, &[&wrong])
+            .unwrap_err();
+        let text = format!("{error:#}");
+        assert!(
+            text.contains("table1") && text.contains("odd") && text.contains("sgima"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_variant_replaces_an_enum_and_merges_a_table() {
+        let mut base: Table =
+            toml::from_str("[train]\nsigma = 1.0\nloss = { truncated-l1 = { positive = 0.5 } }").unwrap();
+        merge(&mut base, &toml::from_str("[train]\nloss = \"cross-entropy\"").unwrap());
+        assert_eq!(
+            base,
+            toml::from_str("[train]\nsigma = 1.0\nloss = \"cross-entropy\"").unwrap()
+        );
+        merge(
+            &mut base,
+            &toml::from_str("train.loss = { truncated-l1 = { positive = 0.1 } }").unwrap(),
+        );
+        assert_eq!(base["train"]["loss"]["truncated-l1"]["positive"].as_float(), Some(0.1));
+    }
+
+    #[test]
+    fn set_takes_bare_words_and_numbers() {
+        assert_eq!(parse_set("scale=absolute").unwrap()["scale"].as_str(), Some("absolute"));
+        assert_eq!(
+            parse_set("train.epochs=3").unwrap()["train"]["epochs"].as_integer(),
+            Some(3)
+        );
+        assert!(parse_set("train.epochs").is_err());
+    }
+
+    #[test]
+    fn the_hash_changes_with_each_part() {
+        let hashes = [
+            config_sha256("a", "b", "c"),
+            config_sha256("ab", "", "c"),
+            config_sha256("a", "b", "d"),
+        ];
+        assert_ne!(hashes[0], hashes[1]);
+        assert_ne!(hashes[0], hashes[2]);
+        assert_eq!(hashes[0].len(), 64);
+    }
+}

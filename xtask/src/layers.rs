@@ -1,0 +1,146 @@
+//! The layer table of docs/architecture.md, asserted from `cargo metadata` so that the picture cannot rot.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+/// What a crate may depend on outside its own tests. Everything not listed is forbidden.
+struct Layer {
+    name: &'static str,
+    local: &'static [&'static str],
+    external: &'static [&'static str],
+}
+
+const LAYERS: &[Layer] = &[
+    Layer {
+        name: "simplenet-data",
+        local: &[],
+        external: &[
+            "flate2",
+            "hf-hub",
+            "image",
+            "md-5",
+            "rayon",
+            "serde",
+            "serde_json",
+            "sha2",
+            "tar",
+            "tempfile",
+            "thiserror",
+            "toml",
+            "ureq",
+            "xz2",
+        ],
+    },
+    Layer {
+        name: "simplenet-kernels",
+        local: &[],
+        external: &["candle-core", "half", "libc", "rayon", "thiserror"],
+    },
+    Layer {
+        name: "simplenet-metrics",
+        local: &[],
+        external: &["rayon", "thiserror"],
+    },
+    Layer {
+        name: "simplenet-backbone",
+        local: &["simplenet-kernels"],
+        external: &[
+            "candle-core",
+            "candle-nn",
+            "half",
+            "rayon",
+            "safetensors",
+            "serde",
+            "sha2",
+            "thiserror",
+        ],
+    },
+    Layer {
+        name: "simplenet-heads",
+        local: &["simplenet-kernels"],
+        external: &[
+            "candle-core",
+            "candle-nn",
+            "memmap2",
+            "rayon",
+            "safetensors",
+            "serde",
+            "tempfile",
+            "thiserror",
+        ],
+    },
+    Layer {
+        name: "simplenet-report",
+        local: &[],
+        external: &["plotters", "polars", "serde", "tempfile", "thiserror"],
+    },
+    Layer {
+        name: "simplenet",
+        local: &[
+            "simplenet-data",
+            "simplenet-kernels",
+            "simplenet-metrics",
+            "simplenet-backbone",
+            "simplenet-heads",
+        ],
+        external: &[
+            "anyhow",
+            "clap",
+            "indicatif",
+            "rayon",
+            "safetensors",
+            "serde",
+            "serde_json",
+            "sha2",
+            "tempfile",
+            "thiserror",
+        ],
+    },
+];
+
+/// Fails with every forbidden edge.
+pub(crate) fn check() -> Result<()> {
+    let metadata = MetadataCommand::new()
+        .no_deps()
+        .exec()
+        .context("failed to run `cargo metadata`")?;
+    let names: BTreeSet<&str> = metadata.packages.iter().map(|package| package.name.as_str()).collect();
+    let mut faults = Vec::new();
+    for package in &metadata.packages {
+        let name = package.name.as_str();
+        if name == "xtask" {
+            continue; // composes everything
+        }
+        let Some(layer) = LAYERS.iter().find(|layer| layer.name == name) else {
+            faults.push(format!("`{name}` has no line in the layer table"));
+            continue;
+        };
+        for dependency in package
+            .dependencies
+            .iter()
+            .filter(|dependency| dependency.kind == DependencyKind::Normal)
+        {
+            let needed = dependency.name.as_str();
+            let allowed = if names.contains(needed) {
+                layer.local
+            } else {
+                layer.external
+            };
+            if !allowed.contains(&needed) {
+                faults.push(format!(
+                    "`{name}` depends on `{needed}`, which its layer does not allow"
+                ));
+            }
+        }
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    faults.sort();
+    bail!(
+        "the layers are broken:\n  {}\n\nhint: the table is in docs/architecture.md and xtask/src/layers.rs; change the code or, with a reason, both",
+        faults.join("\n  ")
+    )
+}

@@ -1,0 +1,214 @@
+//! What an experiment runs, in which order, and what is there already.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use simplenet::config::Config;
+use simplenet_backbone::Arch;
+use simplenet_report::Row;
+use toml::Table;
+
+use crate::experiment::{self, Experiment, Library, Protocol};
+
+/// One training: a row or two in the results.
+#[derive(Debug, Clone)]
+pub(crate) struct Cell {
+    pub(crate) experiment: String,
+    pub(crate) variant: String,
+    pub(crate) protocol: Protocol,
+    pub(crate) dataset: String,
+    pub(crate) category: String,
+    pub(crate) seed: u64,
+    pub(crate) config: Config,
+    pub(crate) config_toml: String,
+    pub(crate) config_sha256: String,
+}
+
+/// What the command line chose.
+pub(crate) struct Choice<'a> {
+    pub(crate) dataset: &'a str,
+    /// Category and a fingerprint of its files.
+    pub(crate) categories: &'a [(String, String)],
+    pub(crate) protocols: &'a [Protocol],
+    pub(crate) backbone: Arch,
+    /// Identity of the backbone's weights.
+    pub(crate) weights: &'a str,
+    pub(crate) seeds: &'a [u64],
+    /// Merged over every variant, in this order.
+    pub(crate) set: &'a [&'a Table],
+    pub(crate) only: &'a [Only],
+}
+
+/// `--only key=value`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Only {
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+impl Only {
+    const KEYS: [&'static str; 4] = ["category", "variant", "protocol", "seed"];
+
+    /// Parses `key=value`.
+    pub(crate) fn parse(text: &str) -> Result<Only, String> {
+        let known = Only::KEYS.join(", ");
+        let (key, value) = text
+            .split_once('=')
+            .ok_or_else(|| format!("expected KEY=VALUE; keys are {known}"))?;
+        if !Only::KEYS.contains(&key) {
+            return Err(format!("unknown key `{key}`; keys are {known}"));
+        }
+        Ok(Only {
+            key: key.into(),
+            value: value.into(),
+        })
+    }
+}
+
+/// The cells in the order they run: all that share a feature bank stand together.
+pub(crate) fn cells(library: &Library, experiment: &Experiment, choice: &Choice) -> Result<Vec<Cell>> {
+    let mut cells = Vec::new();
+    for (category, fingerprint) in choice.categories {
+        for &protocol in choice.protocols {
+            for variant in &experiment.variants {
+                let over: Vec<&Table> = std::iter::once(&variant.set)
+                    .chain(choice.set.iter().copied())
+                    .collect();
+                let config = library.config(&experiment.id, &variant.name, protocol, choice.backbone, &over)?;
+                let config_toml = toml::to_string(&config)?;
+                let config_sha256 = experiment::config_sha256(&config_toml, choice.weights, fingerprint);
+                for &seed in choice.seeds {
+                    cells.push(Cell {
+                        experiment: experiment.id.clone(),
+                        variant: variant.name.clone(),
+                        protocol,
+                        dataset: choice.dataset.to_string(),
+                        category: category.clone(),
+                        seed,
+                        config: config.clone(),
+                        config_toml: config_toml.clone(),
+                        config_sha256: config_sha256.clone(),
+                    });
+                }
+            }
+        }
+    }
+    filter(cells, choice.only).map(order)
+}
+
+impl Cell {
+    /// Whether both cells train on the same feature bank.
+    pub(crate) fn shares_bank(&self, other: &Cell) -> bool {
+        self.category == other.category
+            && self.config.preprocess == other.config.preprocess
+            && self.config.features == other.config.features
+    }
+
+    /// Whether a row is this cell's.
+    pub(crate) fn owns(&self, row: &Row) -> bool {
+        row.experiment == self.experiment
+            && row.variant == self.variant
+            && row.protocol == self.protocol.name()
+            && row.dataset == self.dataset
+            && row.category == self.category
+            && row.backbone == self.config.features.backbone.name()
+            && row.seed == self.seed
+            && row.config_sha256 == self.config_sha256
+    }
+
+    /// Whether both selections of this cell are among the rows. A failed cell is not done: it is tried again.
+    pub(crate) fn is_done(&self, rows: &[Row]) -> bool {
+        let has = |selection: &str| {
+            rows.iter()
+                .any(|row| row.selection == selection && row.error.is_none() && self.owns(row))
+        };
+        has("last") && has("best")
+    }
+
+    /// For a person: what it is.
+    pub(crate) fn label(&self) -> String {
+        format!(
+            "{} {} {} {} seed {}",
+            self.experiment,
+            self.variant,
+            self.protocol.name(),
+            self.category,
+            self.seed
+        )
+    }
+
+    fn value(&self, key: &str) -> String {
+        match key {
+            "category" => self.category.clone(),
+            "variant" => self.variant.clone(),
+            "protocol" => self.protocol.name().into(),
+            _ => self.seed.to_string(),
+        }
+    }
+}
+
+/// Keeps the cells that fulfil, for every key named, one of its values.
+fn filter(cells: Vec<Cell>, only: &[Only]) -> Result<Vec<Cell>> {
+    for Only { key, value } in only {
+        if !cells.iter().any(|cell| cell.value(key) == *value) {
+            let mut known: Vec<String> = cells.iter().map(|cell| cell.value(key)).collect();
+            known.sort();
+            known.dedup();
+            bail!(
+                "`--only {key}={value}` matches nothing\n\nhint: `{key}` is one of {}",
+                known.join(", ")
+            );
+        }
+    }
+    let keeps = |cell: &Cell| {
+        Only::KEYS.iter().all(|key| {
+            let mut values = only.iter().filter(|only| only.key == *key).peekable();
+            values.peek().is_none() || values.any(|only| only.value == cell.value(key))
+        })
+    };
+    Ok(cells.into_iter().filter(keeps).collect())
+}
+
+/// Moves cells that share a bank next to the first of them; otherwise the order stays.
+fn order(cells: Vec<Cell>) -> Vec<Cell> {
+    let mut ordered: Vec<Cell> = Vec::with_capacity(cells.len());
+    for cell in cells {
+        let after = ordered.iter().rposition(|earlier| earlier.shares_bank(&cell));
+        ordered.insert(after.map_or(ordered.len(), |index| index + 1), cell);
+    }
+    ordered
+}
+
+/// What `--list` prints.
+pub(crate) fn describe(cells: &[Cell], rows: &[Row], results: &Path) -> String {
+    let mut text = String::new();
+    let mut banks = 0;
+    let mut previous: Option<&Cell> = None;
+    let mut missing = 0;
+    for cell in cells {
+        banks += usize::from(!previous.is_some_and(|previous| previous.shares_bank(cell)));
+        previous = Some(cell);
+        let state = if cell.is_done(rows) { "done" } else { "to do" };
+        missing += usize::from(state == "to do");
+        text.push_str(&format!("{state:<6} {}\n", cell.label()));
+    }
+    let seconds: Vec<f64> = rows
+        .iter()
+        .filter(|row| row.selection == "last" && row.error.is_none())
+        .map(|row| row.extract_seconds.unwrap_or(0.0) + row.train_seconds.unwrap_or(0.0))
+        .collect();
+    text.push_str(&format!(
+        "{} cells on {banks} feature banks, {missing} to do; rows in {}\n",
+        cells.len(),
+        results.display()
+    ));
+    if missing > 0 && !seconds.is_empty() {
+        let mean = seconds.iter().sum::<f64>() / seconds.len() as f64;
+        text.push_str(&format!(
+            "about {:.0} minutes, from the {} finished cells\n",
+            mean * missing as f64 / 60.0,
+            seconds.len()
+        ));
+    }
+    text
+}

@@ -1,0 +1,307 @@
+//! Runs the cells of a plan: one feature bank at a time, every cell that trains on it, one append per cell.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use simplenet::config::{Config, FeatureScale};
+use simplenet::{BankMemory, Evaluation, Pipeline, Scores, Truth};
+use simplenet_backbone::Backbone;
+use simplenet_data::Dataset;
+use simplenet_heads::{Bank, Head, Standardizer, train};
+use simplenet_metrics::image_metrics;
+use simplenet_report::{Row, Selection, results};
+
+use crate::plan::Cell;
+use crate::progress::Progress;
+use crate::sheets::{self, Shown};
+
+/// Set by Ctrl-C.
+pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Ctrl-C was pressed: not a failure of the cell.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped")]
+pub(crate) struct Stopped;
+
+/// What all cells of a run share.
+pub(crate) struct Run<'a> {
+    /// The CSV.
+    pub(crate) results: &'a Path,
+    /// Folder of the sheets.
+    pub(crate) sheets: &'a Path,
+    pub(crate) device: &'static str,
+    pub(crate) threads: usize,
+    pub(crate) commit: String,
+    pub(crate) memory: BankMemory,
+}
+
+/// The features of one category under one configuration, with what is known about the test images.
+struct Banks {
+    pipeline: Pipeline,
+    train: Bank,
+    test: Bank,
+    truth: Truth,
+    extract: Duration,
+    extract_test: Duration,
+    standardizer: Standardizer,
+}
+
+/// The state after some epoch, and what it scored.
+struct Judged {
+    epoch: usize,
+    evaluation: Evaluation,
+    scores: Scores,
+}
+
+impl Run<'_> {
+    /// Runs `cells`, which all share one bank. A cell that fails is a row with the reason, and the others go on; the
+    /// reasons come back. Only [`Stopped`] and a results file that cannot be written end the run.
+    pub(crate) fn group(
+        &self,
+        cells: &[&Cell],
+        dataset: &dyn Fn(&str) -> Result<Dataset>,
+        backbone: &dyn Fn(&Config) -> Result<Backbone>,
+        progress: &mut Progress,
+    ) -> Result<Vec<anyhow::Error>> {
+        let Some(first) = cells.first() else {
+            return Ok(Vec::new());
+        };
+        let dataset = dataset(&first.category);
+        let banks = dataset.and_then(|dataset| {
+            let banks = self.extract(first, &dataset, &backbone(&first.config)?, progress)?;
+            Ok((dataset, banks))
+        });
+        let (dataset, banks) = match banks {
+            Ok(both) => both,
+            Err(error) if error.is::<Stopped>() => return Err(error),
+            Err(error) => {
+                for cell in cells {
+                    self.record_failure(cell, &error)?;
+                    progress.finished(&format!("{}    failed", cell.label()));
+                }
+                return Ok(vec![error.context(format!("category `{}`", first.category))]);
+            }
+        };
+        let mut failures = Vec::new();
+        for cell in cells {
+            match self.cell(cell, &dataset, &banks, progress) {
+                Ok(line) => progress.finished(&line),
+                Err(error) if error.is::<Stopped>() => return Err(error),
+                Err(error) => {
+                    self.record_failure(cell, &error)?;
+                    progress.finished(&format!("{}    failed", cell.label()));
+                    failures.push(error.context(cell.label()));
+                }
+            }
+        }
+        Ok(failures)
+    }
+
+    fn extract(&self, cell: &Cell, dataset: &Dataset, backbone: &Backbone, progress: &Progress) -> Result<Banks> {
+        let pipeline = Pipeline::new(&cell.config, &backbone)?;
+        let missing = dataset.missing_masks();
+        if missing > 0 {
+            progress.say(&format!(
+                "warning: {missing} of the defective test images of `{}` have no mask: its pixel metrics stay empty",
+                dataset.category
+            ));
+        }
+        if dataset.test.is_empty() {
+            bail!(
+                "`{}` has no test images, so nothing can be measured on it",
+                dataset.category
+            );
+        }
+        // First, because it is cheap and a wrong mask is better known before the long work.
+        let truth = Truth::load(&dataset.test, pipeline.preprocess(), &cell.config.evaluate)?;
+        progress.phase(
+            &format!("{} features", dataset.category),
+            dataset.train.len() + dataset.test.len(),
+        );
+        let after = |done: usize| -> Result<()> {
+            progress.at(done);
+            check_stop()
+        };
+        let (train, train_time) = pipeline.bank(&dataset.train, &self.memory, after)?;
+        let (test, extract_test) =
+            pipeline.bank(&dataset.test, &self.memory, |done| after(dataset.train.len() + done))?;
+        let standardizer = Standardizer::fit(&train);
+        let extract = train_time + extract_test;
+        Ok(Banks {
+            pipeline,
+            train,
+            test,
+            truth,
+            extract,
+            extract_test,
+            standardizer,
+        })
+    }
+
+    fn cell(&self, cell: &Cell, dataset: &Dataset, banks: &Banks, progress: &Progress) -> Result<String> {
+        let config = &cell.config;
+        let mut head = Head::new(config.head_config(banks.pipeline.dim()), cell.seed)?;
+        if config.scale == FeatureScale::Standardised {
+            head.set_standardizer(banks.standardizer.clone())?;
+        }
+        progress.phase(&format!("{} training", cell.category), config.train.epochs);
+        let mut best: Option<Judged> = None;
+        let mut last: Option<Judged> = None;
+        let mut judging = Duration::ZERO;
+        let start = Instant::now();
+        train(
+            &mut head,
+            &banks.train,
+            &config.train,
+            cell.seed,
+            |report, head| -> Result<ControlFlow<()>> {
+                progress.at(report.epoch);
+                check_stop()?;
+                let is_last = report.epoch == config.train.epochs;
+                if is_last || report.epoch.is_multiple_of(config.evaluate.every) {
+                    let start = Instant::now();
+                    self.judge(report.epoch, is_last, head, config, banks, &mut best, &mut last)?;
+                    judging += start.elapsed();
+                }
+                Ok(ControlFlow::Continue(()))
+            },
+        )?;
+        let train_time = start.elapsed() - judging;
+        let last = last.ok_or_else(|| anyhow!("training ended before its last epoch"))?;
+        let score_start = Instant::now();
+        let scores = Scores::of(&head, &banks.test, banks.pipeline.grid())?;
+        let maps = scores.maps(banks.truth.side, config.evaluate.blur_sigma)?;
+        let per_image = (banks.extract_test + score_start.elapsed()).as_secs_f64() * 1e3 / dataset.test.len() as f64;
+        let best = best.as_ref().unwrap_or(&last);
+
+        let row = |selection, judged: &Judged| {
+            let pixel = judged.evaluation.pixel;
+            Row {
+                epoch: u32::try_from(judged.epoch).ok(),
+                image_auroc: Some(judged.evaluation.image.auroc),
+                pixel_auroc: pixel.map(|pixel| pixel.auroc),
+                aupro: pixel.map(|pixel| pixel.aupro),
+                image_f1_max: Some(judged.evaluation.image.f1_max),
+                pixel_ap: pixel.map(|pixel| pixel.average_precision),
+                extract_seconds: Some(banks.extract.as_secs_f64()),
+                train_seconds: Some(train_time.as_secs_f64()),
+                ms_per_image: Some(per_image),
+                ..self.row(cell, selection)
+            }
+        };
+        let shown = Shown {
+            scores: &last.scores,
+            maps: &maps,
+            evaluation: &last.evaluation,
+        };
+        sheets::write(
+            self.sheets,
+            cell,
+            dataset,
+            banks.pipeline.preprocess(),
+            &banks.truth,
+            &shown,
+        )?;
+        let rows = [row(Selection::Last, &last), row(Selection::Best, best)];
+        results::replace_failed(self.results, &rows)?;
+        let percent = |judged: &Judged| match judged.evaluation.pixel {
+            Some(pixel) => format!(
+                "{:.1} / {:.1}",
+                judged.evaluation.image.auroc * 100.0,
+                pixel.auroc * 100.0
+            ),
+            None => format!("{:.1} / –", judged.evaluation.image.auroc * 100.0),
+        };
+        Ok(format!(
+            "{}    I-AUROC / P-AUROC {} last, {} best (epoch {})    {:.0} s",
+            cell.label(),
+            percent(&last),
+            percent(best),
+            best.epoch,
+            (banks.extract + train_time).as_secs_f64()
+        ))
+    }
+
+    /// Scores the test bank. The pixel metrics, which cost more than the scores, are computed only where they decide:
+    /// at the end and where the image AUROC is at least the best one.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the two states it updates, and what they are computed from"
+    )]
+    fn judge(
+        &self,
+        epoch: usize,
+        is_last: bool,
+        head: &Head,
+        config: &Config,
+        banks: &Banks,
+        best: &mut Option<Judged>,
+        last: &mut Option<Judged>,
+    ) -> Result<()> {
+        let scores = Scores::of(head, &banks.test, banks.pipeline.grid())?;
+        let image = image_metrics(&scores.images, &banks.truth.anomalous)?;
+        let decides = best
+            .as_ref()
+            .is_none_or(|best| image.auroc >= best.evaluation.image.auroc);
+        if !is_last && !decides {
+            return Ok(());
+        }
+        let judged = Judged {
+            epoch,
+            evaluation: Evaluation::of(&scores, &banks.truth, config)?,
+            scores,
+        };
+        if best
+            .as_ref()
+            .is_none_or(|best| judged.evaluation.beats(&best.evaluation))
+        {
+            *best = Some(Judged {
+                epoch,
+                evaluation: judged.evaluation,
+                scores: judged.scores.clone(),
+            });
+        }
+        if is_last {
+            *last = Some(judged);
+        }
+        Ok(())
+    }
+
+    fn record_failure(&self, cell: &Cell, error: &anyhow::Error) -> Result<()> {
+        let text = format!("{error:#}");
+        let reason = text.lines().next().unwrap_or("failed").to_string();
+        let row = Row {
+            error: Some(reason),
+            ..self.row(cell, Selection::Last)
+        };
+        results::replace_failed(self.results, &[row]).context("failed to record a failed cell")
+    }
+
+    fn row(&self, cell: &Cell, selection: Selection) -> Row {
+        Row {
+            experiment: cell.experiment.clone(),
+            variant: cell.variant.clone(),
+            protocol: cell.protocol.name().into(),
+            dataset: cell.dataset.clone(),
+            category: cell.category.clone(),
+            backbone: cell.config.features.backbone.name().into(),
+            seed: cell.seed,
+            selection,
+            device: self.device.into(),
+            threads: u32::try_from(self.threads).unwrap_or(u32::MAX),
+            commit: self.commit.clone(),
+            config_sha256: cell.config_sha256.clone(),
+            ..Row::default()
+        }
+    }
+}
+
+fn check_stop() -> Result<()> {
+    if STOP.load(Ordering::Relaxed) {
+        return Err(Stopped.into());
+    }
+    Ok(())
+}

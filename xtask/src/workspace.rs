@@ -1,0 +1,89 @@
+//! Where things are and what machine this is.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// The project's root: the nearest folder above the current one with `xtask/experiments`. Not `CARGO_MANIFEST_DIR`, so that
+/// the binary also runs from a copy of the tree on a machine without cargo.
+pub(crate) fn root() -> Result<PathBuf> {
+    let here = std::env::current_dir().context("failed to find the current folder")?;
+    match here
+        .ancestors()
+        .find(|folder| folder.join("xtask/experiments").is_dir())
+    {
+        Some(root) => Ok(root.to_path_buf()),
+        None => bail!(
+            "`{}` is not inside the project\n\nhint: run it from the folder that has Cargo.toml and xtask",
+            here.display()
+        ),
+    }
+}
+
+/// Short commit of the tree, `-dirty` when tracked files differ from it, `unknown` outside a checkout.
+pub(crate) fn commit(root: &Path) -> String {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(root).args(arguments).output().ok()?;
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
+    };
+    let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else {
+        return "unknown".into();
+    };
+    // Results themselves do not make the code that wrote them dirty.
+    let code = [
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        "--",
+        "crates",
+        "xtask",
+        "Cargo.toml",
+        "Cargo.lock",
+        "data",
+    ];
+    match git(&code) {
+        Some(changes) if changes.is_empty() => commit,
+        _ => format!("{commit}-dirty"),
+    }
+}
+
+/// What `machine.txt` says beside a run's rows.
+pub(crate) fn machine(threads: usize) -> String {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let of = |text: &str, key: &str| {
+        let line = text.lines().find(|line| line.starts_with(key))?;
+        Some(line.split_once(':')?.1.trim().to_string())
+    };
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let known = |value: Option<String>| value.unwrap_or_else(|| "unknown".into());
+    let isa = match simplenet_kernels::isa::Isa::detect() {
+        Ok(isa) => isa.to_string(),
+        Err(error) => error.to_string(),
+    };
+    format!(
+        "processor     {}\ncores         {}\nmemory        {}\nthreads       {threads}\ninstructions  {isa}\nsystem        {} {}\n",
+        known(of(&cpuinfo, "model name")),
+        std::thread::available_parallelism().map_or(0, usize::from),
+        known(of(&memory, "MemTotal")),
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+    )
+}
+
+/// Half of the memory that is free now, in bytes: what one feature bank may take before it spills to disk.
+pub(crate) fn memory_budget() -> u64 {
+    const UNKNOWN: u64 = 4 << 30;
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = memory.lines().find_map(|line| {
+        line.strip_prefix("MemAvailable:")?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse::<u64>()
+            .ok()
+    });
+    available.map_or(UNKNOWN, |kib| kib * 1024 / 2)
+}
