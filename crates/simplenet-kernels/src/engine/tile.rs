@@ -39,15 +39,29 @@ pub(super) struct Tile<'a, T> {
 /// A compiled [`dense`] of one instruction set and one size.
 pub(super) type TileFn<T> = unsafe fn(&Tile<'_, T>);
 
+/// Unrolls a loop over the pixels of a strip in the source. Left to itself the compiler sometimes unrolls too late, and
+/// the sums then live in memory instead of registers.
+macro_rules! for_pixels {
+    ($pixel:ident in 0..$count:ident $body:block) => {
+        for_pixels!(@ $pixel $count $body 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+    };
+    (@ $pixel:ident $count:ident $body:block $($index:literal)+) => {
+        $({
+            const $pixel: usize = $index;
+            if $pixel < $count $body
+        })+
+    };
+}
+
 /// `P` pixels times `V` vectors of channels. Each output is one chain of additions in the order of the packed weights,
-/// whatever `V` and `P` are: how pixels are cut into tiles never changes a result.
+/// whatever `V` and `P` are: how pixels are cut into strips never changes a result.
 #[inline(always)]
 pub(super) unsafe fn dense<L: Lanes, const V: usize, const P: usize>(tile: &Tile<'_, L::Element>) {
+    const { assert!(P <= 14, "for_pixels unrolls 14") };
     let mut sums = [[L::splat(0.0); V]; P];
-    for pixel in &mut sums {
-        for (vector, sum) in pixel.iter_mut().enumerate() {
-            *sum = L::load(tile.bias.add(vector * L::LANES));
-        }
+    for vector in 0..V {
+        let bias = L::load(tile.bias.add(vector * L::LANES));
+        for_pixels!(PIXEL in 0..P { sums[PIXEL][vector] = bias; });
     }
     let pixel_stride = tile.pixel_stride;
     let mut weights = tile.weights;
@@ -58,26 +72,26 @@ pub(super) unsafe fn dense<L: Lanes, const V: usize, const P: usize>(tile: &Tile
             for (vector, operand) in block.iter_mut().enumerate() {
                 *operand = L::weights(weights.add(vector * L::LANES * L::STEP));
             }
-            for (pixel, sums) in sums.iter_mut().enumerate() {
-                let activations = L::repeat(input.add(pixel * pixel_stride));
-                for (sum, operand) in sums.iter_mut().zip(block) {
-                    *sum = L::dot(activations, operand, *sum);
+            for_pixels!(PIXEL in 0..P {
+                let activations = L::repeat(input.add(PIXEL * pixel_stride));
+                for vector in 0..V {
+                    sums[PIXEL][vector] = L::dot(activations, block[vector], sums[PIXEL][vector]);
                 }
-            }
+            });
             weights = weights.add(V * L::LANES * L::STEP);
             input = input.add(L::STEP);
         }
     }
     let (low, high) = (L::splat(tile.low), L::splat(tile.high));
-    for (pixel, sums) in sums.iter().enumerate() {
-        for (vector, &sum) in sums.iter().enumerate() {
-            let mut value = sum;
+    for_pixels!(PIXEL in 0..P {
+        for vector in 0..V {
+            let mut value = sums[PIXEL][vector];
             if !tile.residual.is_null() {
-                let residual = tile.residual.add(pixel * tile.residual_stride + vector * L::LANES);
+                let residual = tile.residual.add(PIXEL * tile.residual_stride + vector * L::LANES);
                 value = L::add(value, L::widen(residual));
             }
-            let output = tile.output.add(pixel * tile.output_stride + vector * L::LANES);
+            let output = tile.output.add(PIXEL * tile.output_stride + vector * L::LANES);
             L::store(output, L::clamp(value, low, high));
         }
-    }
+    });
 }
