@@ -174,6 +174,11 @@ mod x86 {
         let mut sums = [[_mm512_setzero_ps(); 2]; 14];
         // SAFETY: all places lie in the panels and the tile that the caller promises.
         unsafe {
+            // The tile is needed at the end only; by then it has come.
+            for i in 0..14 {
+                _mm_prefetch::<_MM_HINT_ET0>(c.add(i * c_row_stride).cast());
+                _mm_prefetch::<_MM_HINT_ET0>(c.add(i * c_row_stride + 31).cast());
+            }
             for p in 0..k {
                 let right = [_mm512_loadu_ps(b.add(p * 32)), _mm512_loadu_ps(b.add(p * 32 + 16))];
                 for (i, row) in sums.iter_mut().enumerate() {
