@@ -3,8 +3,10 @@ use std::fmt;
 use crate::{Error, Gray8, Preprocess, Result, Sample};
 
 /// Which pixels of a resized mask are defect. Resizing leaves fractions at the edges of a defect, and published pixel
-/// AUROCs differ in what they make of them. On the scale 0 to 1, where a pixel is its byte / 255:
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// AUROCs differ in what they make of them. On the scale 0 to 1, where a pixel is its byte / 255; in settings files the
+/// names are `half`, `one` and `any`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum MaskRule {
     /// More than half: `> 0.5`.
     #[default]
