@@ -210,6 +210,7 @@ impl Graph {
         check("stride (at least 1)", conv.stride, conv.stride.max(1))?;
         check("kernel (at least 1)", conv.kernel, conv.kernel.max(1))?;
         check("in_channels (at least 1)", conv.in_channels, conv.in_channels.max(1))?;
+        check("out_channels (at least 1)", conv.out_channels, conv.out_channels.max(1))?;
         let per_filter = conv.in_channels / conv.groups * conv.kernel * conv.kernel;
         check("length of weight", conv.weight.len(), conv.out_channels * per_filter)?;
         check("length of bias", conv.bias.len(), conv.out_channels)?;

@@ -329,6 +329,11 @@ fn an_empty_batch_has_empty_maps() {
         (maps[0].n, maps[0].h, maps[0].w, maps[0].c, maps[0].data.len()),
         (0, 16, 20, 24, 0)
     );
+
+    let engine = Engine::compile(&graph, &[ValueId::INPUT], config).expect("the image is a value");
+    for shape in [[4, 3, 0, 40], [4, 3, 32, 0]] {
+        assert!(engine.run(&[], shape).expect("nothing to do")[0].data.is_empty());
+    }
 }
 
 #[test]

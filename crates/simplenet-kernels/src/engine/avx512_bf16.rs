@@ -10,6 +10,7 @@ use std::mem::transmute;
 
 use half::bf16;
 
+use super::avx512::Avx512;
 use super::depthwise::{self, DepthwiseRow};
 use super::kernels::{Kernels, dense_table};
 use super::lanes::Lanes;
@@ -27,11 +28,11 @@ impl Lanes for Avx512Bf16 {
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> __m512 {
-        _mm512_set1_ps(value)
+        Avx512::splat(value)
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> __m512 {
-        _mm512_loadu_ps(from)
+        Avx512::load(from)
     }
     #[inline(always)]
     unsafe fn widen(from: *const bf16) -> __m512 {
@@ -46,21 +47,19 @@ impl Lanes for Avx512Bf16 {
     }
     #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
-        _mm512_add_ps(a, b)
+        Avx512::add(a, b)
     }
     #[inline(always)]
     unsafe fn multiply_add(a: __m512, b: __m512, sum: __m512) -> __m512 {
-        _mm512_fmadd_ps(a, b, sum)
+        Avx512::multiply_add(a, b, sum)
     }
     #[inline(always)]
     unsafe fn clamp(value: __m512, low: __m512, high: __m512) -> __m512 {
-        // The instructions return their second operand where either is not a number.
-        _mm512_min_ps(high, _mm512_max_ps(low, value))
+        Avx512::clamp(value, low, high)
     }
     #[inline(always)]
     unsafe fn maximum(a: __m512, b: __m512) -> __m512 {
-        let a_is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a);
-        _mm512_mask_mov_ps(_mm512_max_ps(a, b), a_is_nan, a)
+        Avx512::maximum(a, b)
     }
     #[inline(always)]
     unsafe fn weights(from: *const bf16) -> __m512bh {

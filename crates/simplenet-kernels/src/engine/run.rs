@@ -102,7 +102,8 @@ pub(super) fn run<T: Element>(
         }
     }
     let threads = rayon::current_num_threads();
-    let (alone, together) = jobs.split_at_mut(batch / threads * threads);
+    let whole_rounds = jobs.len() / threads * threads;
+    let (alone, together) = jobs.split_at_mut(whole_rounds);
     alone.par_iter_mut().with_max_len(1).for_each(|job| {
         network.run_jobs(&plan, kept, std::slice::from_mut(job), Cut::Whole);
     });
@@ -239,12 +240,9 @@ impl<T: Element> Network<T> {
         let (place, channels) = (&plan.places[value], self.channels[value]);
         for (index, _) in self.outputs.iter().enumerate().filter(|&(_, &output)| output == value) {
             for (job, &arena) in jobs.iter_mut().zip(arenas) {
-                let rows: Vec<(usize, &mut [f32])> = job.outputs[index]
-                    .chunks_exact_mut((place.width * channels).max(1))
-                    .enumerate()
-                    .collect();
+                let row_length = (place.width * channels).max(1);
                 let copy = |(y, row): (usize, &mut [f32])| {
-                    for (x, pixel) in row.chunks_exact_mut(channels).enumerate() {
+                    for (x, pixel) in row.chunks_exact_mut(channels.max(1)).enumerate() {
                         // SAFETY: the pixel lies in the arena, and nothing writes between two steps.
                         let stored = unsafe { std::slice::from_raw_parts(arena.at(place.at(y, x)), channels) };
                         for (to, from) in pixel.iter_mut().zip(stored) {
@@ -252,9 +250,10 @@ impl<T: Element> Network<T> {
                         }
                     }
                 };
+                let rows = &mut job.outputs[index];
                 match cut {
-                    Cut::Whole => rows.into_iter().for_each(copy),
-                    Cut::Tasks { .. } => rows.into_par_iter().for_each(copy),
+                    Cut::Whole => rows.chunks_exact_mut(row_length).enumerate().for_each(copy),
+                    Cut::Tasks { .. } => rows.par_chunks_exact_mut(row_length).enumerate().for_each(copy),
                 }
             }
         }
