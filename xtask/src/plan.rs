@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use simplenet::config::Config;
 use simplenet_backbone::Arch;
-use simplenet_report::Row;
+use simplenet_report::{Row, Selection};
 use toml::Table;
 
 use crate::experiment::{self, Experiment, Library, Protocol};
@@ -118,11 +118,11 @@ impl Cell {
 
     /// Whether both selections of this cell are among the rows. A failed cell is not done: it is tried again.
     pub(crate) fn is_done(&self, rows: &[Row]) -> bool {
-        let has = |selection: &str| {
+        let has = |selection: Selection| {
             rows.iter()
                 .any(|row| row.selection == selection && row.error.is_none() && self.owns(row))
         };
-        has("last") && has("best")
+        has(Selection::Last) && has(Selection::Best)
     }
 
     /// For a person: what it is.
@@ -194,7 +194,7 @@ pub(crate) fn describe(cells: &[Cell], rows: &[Row], results: &Path) -> String {
     }
     let seconds: Vec<f64> = rows
         .iter()
-        .filter(|row| row.selection == "last" && row.error.is_none())
+        .filter(|row| row.selection == Selection::Last && row.error.is_none())
         .map(|row| row.extract_seconds.unwrap_or(0.0) + row.train_seconds.unwrap_or(0.0))
         .collect();
     text.push_str(&format!(

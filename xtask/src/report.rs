@@ -25,7 +25,7 @@ pub(crate) fn table1(rows: &[Row], experiment: &Experiment, dataset: &str, root:
         markdown.push_str(&format!("\n**{title}**\n\n{}", table.to_markdown()));
     }
     let path = out.join(format!("{}.md", experiment.id));
-    simplenet_report::write_atomic(&path, markdown.as_bytes())?;
+    simplenet_report::file::write_atomic(&path, markdown.as_bytes())?;
     eprintln!("written: {}", path.display());
 
     let results = root.join("results");

@@ -288,10 +288,10 @@ fn prepare_output(out: &Path, cells: &[&Cell], threads: usize) -> Result<()> {
             configs.display()
         )
     })?;
-    simplenet_report::write_atomic(&out.join("machine.txt"), workspace::machine(threads).as_bytes())?;
+    simplenet_report::file::write_atomic(&out.join("machine.txt"), workspace::machine(threads).as_bytes())?;
     for cell in cells {
         let path = configs.join(format!("{}.toml", cell.config_sha256));
-        simplenet_report::write_atomic(&path, cell.config_toml.as_bytes())?;
+        simplenet_report::file::write_atomic(&path, cell.config_toml.as_bytes())?;
     }
     Ok(())
 }

@@ -1,0 +1,321 @@
+//! `cargo xtask reproduce table1` as a user runs it, on a small procedural set: rows, resume, determinism, errors.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use simplenet_data::toy::{self, Counts};
+use tempfile::TempDir;
+
+/// A small data set in MVTec AD's layout with the categories named.
+fn data(folder: &Path, categories: &[&str]) -> PathBuf {
+    let counts = Counts {
+        train: 6,
+        good: 3,
+        defective: 1,
+    };
+    let made = toy::generate_counts(folder, 7, counts).unwrap();
+    let root = folder.join("set");
+    for category in categories {
+        fs::create_dir_all(&root).unwrap();
+        fs::rename(made.join(category), root.join(category)).unwrap();
+    }
+    root
+}
+
+fn command(data: &Path, out: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args([
+        "reproduce",
+        "table1",
+        "--backbone",
+        "efficientnet_lite0",
+        "--epochs",
+        "2",
+        "--eval-every",
+        "1",
+    ]);
+    command
+        .arg("--data")
+        .arg(data)
+        .arg("--out")
+        .arg(out)
+        .args(more)
+        .env_remove("MVTEC_AD");
+    command
+}
+
+fn run(data: &Path, out: &Path, more: &[&str]) -> Output {
+    command(data, out, more).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Columns of a row by name; no cell of these files holds a comma.
+fn cells(csv: &Path, columns: &[&str]) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(csv).unwrap();
+    let mut lines = text.lines();
+    let header: Vec<&str> = lines.next().unwrap().split(',').collect();
+    let places: Vec<usize> = columns
+        .iter()
+        .map(|name| header.iter().position(|column| column == name).unwrap())
+        .collect();
+    lines
+        .map(|line| {
+            let cells: Vec<&str> = line.split(',').collect();
+            places.iter().map(|&place| cells[place].to_string()).collect()
+        })
+        .collect()
+}
+
+const NUMBERS: [&str; 9] = [
+    "category",
+    "selection",
+    "epoch",
+    "image_auroc",
+    "pixel_auroc",
+    "aupro",
+    "image_f1_max",
+    "pixel_ap",
+    "config_sha256",
+];
+
+#[test]
+fn a_run_writes_rows_table_configuration_and_sheets_and_the_next_one_only_reads_them() {
+    let folder = TempDir::new().unwrap();
+    let data = data(folder.path(), &["ring"]);
+    let out = folder.path().join("out");
+    let first = run(&data, &out, &[]);
+    assert!(first.status.success(), "{}", stderr(&first));
+
+    let csv = out.join("table1.csv");
+    let rows = cells(
+        &csv,
+        &[
+            "category",
+            "selection",
+            "epoch",
+            "dataset",
+            "backbone",
+            "protocol",
+            "error",
+        ],
+    );
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0][..3], ["ring", "last", "2"]);
+    assert_eq!(rows[1][..2], ["ring", "best"]);
+    assert_eq!(rows[0][3..], ["mvtec", "efficientnet_lite0", "paper", ""]);
+    let config = cells(&csv, &["config_sha256"])[0][0].clone();
+    let toml = fs::read_to_string(out.join("configs").join(format!("{config}.toml"))).unwrap();
+    assert!(toml.contains("epochs = 2"), "{toml}");
+    assert!(
+        fs::read_to_string(out.join("machine.txt"))
+            .unwrap()
+            .contains("instructions")
+    );
+    assert!(fs::read_to_string(out.join("table1.md")).unwrap().contains("ring"));
+    let sheets: Vec<_> = fs::read_dir(out.join("sheets")).unwrap().collect();
+    assert_eq!(sheets.len(), 1);
+
+    let before = fs::read(&csv).unwrap();
+    let second = run(&data, &out, &[]);
+    assert!(second.status.success(), "{}", stderr(&second));
+    assert_eq!(first.stdout, second.stdout, "the same table");
+    assert_eq!(before, fs::read(&csv).unwrap(), "nothing was run");
+    assert!(stderr(&second).contains("1 of 1 cells are in"), "{}", stderr(&second));
+}
+
+#[test]
+fn one_thread_and_two_write_the_same_numbers_and_another_seed_others() {
+    let folder = TempDir::new().unwrap();
+    let data = data(folder.path(), &["weave"]);
+    let numbers = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        let output = run(&data, &out, more);
+        assert!(output.status.success(), "{}", stderr(&output));
+        cells(&out.join("table1.csv"), &NUMBERS)
+    };
+    let one = numbers("one", &["--threads", "1"]);
+    assert_eq!(one, numbers("two", &["--threads", "2"]));
+    assert_ne!(one, numbers("other", &["--seeds", "1"]));
+}
+
+#[test]
+fn a_killed_run_keeps_its_finished_category_and_the_next_one_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let data = data(folder.path(), &["grain", "ring"]);
+    let out = folder.path().join("out");
+    let csv = out.join("table1.csv");
+    let mut child = command(&data, &out, &[]).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while !csv.exists() && child.try_wait().unwrap().is_none() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let kept = fs::read_to_string(&csv).unwrap();
+    assert_eq!(cells(&csv, &["category"])[0], ["grain"]);
+
+    let output = run(&data, &out, &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(
+        fs::read_to_string(&csv).unwrap().starts_with(&kept),
+        "finished rows stay as they were"
+    );
+    assert_eq!(cells(&csv, &["category"]).len(), 4);
+}
+
+#[test]
+fn without_masks_the_pixel_columns_are_empty_and_one_warning_counts() {
+    let folder = TempDir::new().unwrap();
+    let data = data(folder.path(), &["ring"]);
+    fs::remove_dir_all(data.join("ring/ground_truth")).unwrap();
+    let out = folder.path().join("out");
+    let output = run(&data, &out, &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let row = &cells(
+        &out.join("table1.csv"),
+        &["pixel_auroc", "aupro", "pixel_ap", "image_auroc"],
+    )[0];
+    assert_eq!(row[..3], ["", "", ""]);
+    assert_ne!(row[3], "");
+    assert_eq!(stderr(&output).matches("warning:").count(), 1, "{}", stderr(&output));
+}
+
+#[test]
+fn a_category_that_fails_is_a_row_and_the_others_are_done() {
+    let folder = TempDir::new().unwrap();
+    let data = data(folder.path(), &["grain", "ring"]);
+    let broken = data.join("grain/train/good/001.png");
+    let bytes = fs::read(&broken).unwrap();
+    fs::write(&broken, &bytes[..bytes.len() / 2]).unwrap();
+    let out = folder.path().join("out");
+    let output = run(&data, &out, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("001.png"), "{}", stderr(&output));
+    let rows = cells(&out.join("table1.csv"), &["category", "image_auroc"]);
+    assert_eq!(
+        rows.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(),
+        ["grain", "ring", "ring"]
+    );
+    assert_eq!(rows[0][1], "");
+
+    fs::write(&broken, &bytes).unwrap();
+    let output = run(&data, &out, &[]);
+    assert!(
+        output.status.success(),
+        "a failed cell is tried again: {}",
+        stderr(&output)
+    );
+}
+
+/// Runs and expects exit code 1 with all `words` in the message, a hint or not, and no panic.
+fn expect_error(data: &Path, out: &Path, more: &[&str], words: &[&str]) {
+    let output = run(data, out, more);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("error: ") && !text.contains("panicked"), "{text}");
+    for word in words {
+        assert!(text.contains(word), "`{word}` is not in:\n{text}");
+    }
+}
+
+#[test]
+fn bad_input_is_an_error_that_names_the_file() {
+    let folder = TempDir::new().unwrap();
+    let data = data(folder.path(), &["grain", "plate", "ring"]);
+    let out = folder.path().join("out");
+
+    let only = ["--only", "category=ring"];
+    let with = |more: &[&'static str]| [&only[..], more].concat();
+
+    let mask = fs::read_dir(data.join("plate/ground_truth"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path()
+        .join("000_mask.png");
+    image::GrayImage::from_pixel(40, 30, image::Luma([255]))
+        .save(&mask)
+        .unwrap();
+    expect_error(
+        &data,
+        &out,
+        &["--only", "category=plate"],
+        &["000_mask.png", "40 x 30", "256 x 256"],
+    );
+
+    for file in fs::read_dir(data.join("grain/train/good")).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    expect_error(
+        &data,
+        &out,
+        &["--only", "category=grain"],
+        &["grain/train/good", "no images"],
+    );
+
+    let junk = folder.path().join("junk.safetensors");
+    fs::write(&junk, b"not a checkpoint").unwrap();
+    let junk = junk.to_str().unwrap();
+    expect_error(
+        &data,
+        &out,
+        &["--only", "category=ring", "--weights", junk],
+        &["junk.safetensors"],
+    );
+    expect_error(
+        &data,
+        &out,
+        &["--only", "category=ring", "--weights", "missing.pth"],
+        &["missing.pth"],
+    );
+
+    let embedded = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../data/backbones/efficientnet_lite0.safetensors"
+    );
+    let other = with(&["--backbone", "resnet18", "--weights", embedded]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let output = command
+        .args(["reproduce", "table1"])
+        .arg("--data")
+        .arg(&data)
+        .arg("--out")
+        .arg(&out)
+        .args(other)
+        .output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("efficientnet_lite0"), "{}", stderr(&output));
+
+    let file = folder.path().join("file");
+    fs::write(&file, b"").unwrap();
+    expect_error(&data, &file.join("out"), &only, &["file/out", "hint: "]);
+    expect_error(&folder.path().join("nowhere"), &out, &only, &["nowhere"]);
+    expect_error(&data, &out, &["--only", "category=rings"], &["category=rings", "ring"]);
+    expect_error(&data, &out, &with(&["--set", "train.sgima=1"]), &["sgima", "table1"]);
+}
+
+#[test]
+fn the_plan_is_listed_and_nothing_is_run() {
+    let folder = TempDir::new().unwrap();
+    let data = data(folder.path(), &["grain", "ring"]);
+    let out = folder.path().join("out");
+    let output = run(&data, &out, &["--list", "--seeds", "0..3"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("to do  table1 simplenet paper ring seed 2"), "{text}");
+    assert!(text.contains("6 cells on 2 feature banks, 6 to do"), "{text}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn the_layers_are_as_the_architecture_says() {
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask")).arg("check").output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+}
