@@ -1,5 +1,6 @@
 //! Composes data, backbone, head, metrics and report into the experiments of the paper.
 
+mod data;
 mod experiment;
 mod layers;
 mod plan;
@@ -31,6 +32,8 @@ struct Arguments {
 enum Verb {
     /// Run an experiment of the paper and print its table
     Reproduce(reproduce::Arguments),
+    /// Fetch data sets and weights, or check those that are there
+    Data(data::Arguments),
     /// Assert the layer table of docs/architecture.md
     Check,
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
 fn dispatch(arguments: Arguments) -> Result<ExitCode> {
     match arguments.verb {
         Verb::Reproduce(arguments) => reproduce::run(arguments),
+        Verb::Data(arguments) => data::run(arguments),
         Verb::Check => {
             layers::check()?;
             println!("layers: as docs/architecture.md says");

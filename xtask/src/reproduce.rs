@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use simplenet::BankMemory;
 use simplenet_backbone::{Arch, Backbone, Stage};
 use simplenet_data::{Dataset, mvtec, toy};
+use simplenet_report::file::write_atomic;
 use simplenet_report::results;
 use toml::Table;
 
@@ -140,6 +141,16 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     )?;
 
     let csv = out.join(format!("{}.csv", experiment.id));
+    if !arguments.list {
+        // Before anything is read or run, so that an unwritable place is known at once.
+        let configs = out.join("configs");
+        std::fs::create_dir_all(&configs).with_context(|| {
+            format!(
+                "failed to create `{}`\n\nhint: choose a folder you may write to with `--out`",
+                configs.display()
+            )
+        })?;
+    }
     let rows = results::read_or_empty(&csv)?;
     if arguments.list {
         println!(
@@ -161,7 +172,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             csv.display()
         );
     }
-    prepare_output(&out, &missing, threads)?;
+    describe_run(&out, &missing, threads)?;
     let failures = match run_missing(&missing, &source, &weights, &root, &out, &csv, threads) {
         Err(error) if error.is::<Stopped>() => {
             eprintln!(
@@ -279,19 +290,12 @@ fn fingerprint(root: &Path, category: &str) -> Result<String> {
     Ok(files.iter().map(|(path, bytes)| format!("{path} {bytes}\n")).collect())
 }
 
-/// Makes the run's folder and writes what must be there beside the rows, so that an unwritable place is known at once.
-fn prepare_output(out: &Path, cells: &[&Cell], threads: usize) -> Result<()> {
-    let configs = out.join("configs");
-    std::fs::create_dir_all(&configs).with_context(|| {
-        format!(
-            "failed to create `{}`\n\nhint: choose a folder you may write to with `--out`",
-            configs.display()
-        )
-    })?;
-    simplenet_report::file::write_atomic(&out.join("machine.txt"), workspace::machine(threads).as_bytes())?;
+/// Writes what stands beside the rows: the machine, and the complete configuration of every cell.
+fn describe_run(out: &Path, cells: &[&Cell], threads: usize) -> Result<()> {
+    write_atomic(&out.join("machine.txt"), workspace::machine(threads).as_bytes())?;
     for cell in cells {
-        let path = configs.join(format!("{}.toml", cell.config_sha256));
-        simplenet_report::file::write_atomic(&path, cell.config_toml.as_bytes())?;
+        let path = out.join("configs").join(format!("{}.toml", cell.config_sha256));
+        write_atomic(&path, cell.config_toml.as_bytes())?;
     }
     Ok(())
 }

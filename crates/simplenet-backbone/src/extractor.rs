@@ -27,7 +27,7 @@ pub struct FeatureConfig {
 
 /// How the neighbourhoods of all stages become one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
 pub enum Embedding {
     /// The paper's text (Eq. 1 to 3, Liu et al. 2023): means, channels of the stages one after the other. See
     /// [`patch::mean_embed`].
