@@ -37,6 +37,7 @@
 pub mod cifar10;
 mod decode;
 mod error;
+pub mod fetch;
 mod files;
 pub mod folder;
 mod mask;
