@@ -1,0 +1,198 @@
+//! Banks in memory and in a file, and standardisation over them.
+
+use std::path::Path;
+
+use simplenet_heads::{Bank, BankBuilder, Error, Head, HeadConfig, Standardizer};
+
+use crate::support::{ADAPTORS, bank_of, floats, largest_difference};
+
+fn built(budget: u64) -> Bank {
+    let mut builder = BankBuilder::new(5, 7, budget, &std::env::temp_dir()).expect("a builder");
+    for batch in [2, 1, 3] {
+        builder.push(&floats(batch * 35, batch as u64)).expect("rows");
+    }
+    builder.finish().expect("a bank")
+}
+
+#[test]
+fn a_spilled_bank_is_the_bank_in_memory() {
+    let expected: Vec<f32> = [2, 1, 3]
+        .into_iter()
+        .flat_map(|batch| floats(batch * 35, batch as u64))
+        .collect();
+    // Everything in memory; the first images in memory and then moved; everything in the file.
+    for (budget, spilled) in [(6 * 140, false), (3 * 140, true), (0, true)] {
+        let bank = built(budget);
+        assert_eq!(
+            (bank.images(), bank.rows_per_image(), bank.dim(), bank.rows()),
+            (6, 7, 5, 42)
+        );
+        assert_eq!(bank.is_spilled(), spilled);
+        let found: Vec<f32> = (0..6).flat_map(|image| bank.image(image).to_vec()).collect();
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn a_spilled_bank_leaves_no_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut builder = BankBuilder::new(4, 3, 0, folder.path()).expect("a builder");
+    builder.push(&floats(120, 1)).expect("rows");
+    let bank = builder.finish().expect("a bank");
+    assert!(bank.is_spilled());
+    drop(bank);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+}
+
+#[test]
+fn a_feature_that_is_no_number_names_its_image() {
+    let mut builder = BankBuilder::new(5, 7, 1 << 20, &std::env::temp_dir()).expect("a builder");
+    builder.push(&floats(2 * 35, 1)).expect("rows");
+    for (value, at) in [(f32::NAN, 35 + 3 * 5 + 4), (f32::NEG_INFINITY, 35 + 3 * 5 + 4)] {
+        let mut rows = floats(3 * 35, 2);
+        rows[at] = value;
+        let error = builder.push(&rows).expect_err("no number");
+        assert!(
+            matches!(
+                error,
+                Error::FeatureNotFinite {
+                    image: 3,
+                    row: 3,
+                    channel: 4,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+    assert_eq!(
+        builder.finish().expect("a bank").images(),
+        2,
+        "refused rows are not in the bank"
+    );
+}
+
+#[test]
+fn what_is_no_bank_is_refused() {
+    let temporary = std::env::temp_dir();
+    let mut builder = BankBuilder::new(5, 7, 1 << 20, &temporary).expect("a builder");
+    let error = builder.push(&[0.0; 34]).expect_err("half a row");
+    assert_eq!(
+        error.to_string(),
+        "rows has 34 values, expected a multiple of 35 (images of 7 rows of 5 channels)"
+    );
+    assert!(matches!(builder.finish(), Err(Error::EmptyBank)));
+    assert!(matches!(
+        BankBuilder::new(0, 7, 0, &temporary),
+        Err(Error::Config { .. })
+    ));
+
+    let nowhere = Path::new("/nowhere/at/all");
+    let mut builder = BankBuilder::new(5, 7, 100, nowhere).expect("a builder");
+    let error = builder.push(&[0.0; 35]).expect_err("no such folder");
+    assert!(
+        error
+            .to_string()
+            .starts_with("cannot keep 140 bytes of features in /nowhere/at/all\n\nhint: "),
+        "{error}"
+    );
+}
+
+/// /dev/full refuses every write as a full disk does, but takes no file; a folder with a size limit needs privileges. So
+/// the error itself is asserted: what it shows of a full disk.
+#[test]
+fn a_full_disk_says_so() {
+    let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let error = Error::Spill {
+        dir: "/tmp".into(),
+        bytes: 9,
+        source,
+    };
+    let cause = std::error::Error::source(&error).expect("a cause").to_string();
+    assert!(
+        error.to_string().contains("free disk space") && cause.contains("no storage space"),
+        "{cause}"
+    );
+}
+
+#[test]
+fn standardised_channels_have_mean_0_and_deviation_1() {
+    let (images, rows, dim) = (11, 13, 6);
+    let mut values = floats(images * rows * dim, 3);
+    for row in values.chunks_exact_mut(dim) {
+        row[1] = 1000.0 + 0.01 * row[1];
+        row[2] *= 1e-12;
+        row[3] = 7.25;
+        row[4] = 0.0;
+        row[5] = 1e12;
+    }
+    let mut builder = BankBuilder::new(dim, rows, 1 << 20, &std::env::temp_dir()).expect("a builder");
+    builder.push(&values).expect("rows");
+    let standardizer = Standardizer::fit(&builder.finish().expect("a bank"));
+    let mut applied: Vec<f64> = values.iter().copied().map(f64::from).collect();
+    standardizer.apply(&mut applied).expect("whole rows");
+    for channel in 0..dim {
+        let column: Vec<f64> = applied.iter().copied().skip(channel).step_by(dim).collect();
+        let mean = column.iter().sum::<f64>() / column.len() as f64;
+        let deviation = (column.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / column.len() as f64).sqrt();
+        let constant = channel >= 3;
+        // 1000 ± 0.006 in f32 has a mean that is known to 6e-5, a hundredth of the deviation.
+        assert!(mean.abs() < 0.02, "channel {channel}: mean {mean}");
+        assert!(
+            (deviation - if constant { 0.0 } else { 1.0 }).abs() < 1e-3,
+            "channel {channel}: {deviation}"
+        );
+    }
+    assert!(
+        standardizer
+            .scale()
+            .iter()
+            .all(|scale| scale.is_finite() && *scale > 0.0)
+    );
+    assert!(matches!(
+        standardizer.apply(&mut [0.0_f32; 5]),
+        Err(Error::Shape { .. })
+    ));
+}
+
+#[test]
+fn a_head_that_standardises_scores_raw_features() {
+    let bank = bank_of(3, 10, 6, 40.0, 1);
+    let standardizer = Standardizer::fit(&bank);
+    for adaptor in ADAPTORS {
+        let plain = Head::<f64>::new(
+            HeadConfig {
+                dim: 6,
+                hidden: 9,
+                adaptor,
+            },
+            2,
+        )
+        .expect("a head");
+        let mut standardising = plain.clone();
+        standardising
+            .set_standardizer(standardizer.clone())
+            .expect("six channels");
+        let raw: Vec<f64> = bank.image(1).iter().copied().map(f64::from).collect();
+        let mut standardised = raw.clone();
+        standardizer.apply(&mut standardised).expect("whole rows");
+        let found = standardising.score(&raw).expect("scores");
+        assert!(largest_difference(&found, &plain.score(&standardised).expect("scores")) < 1e-10);
+        let found = standardising.adapt(&raw).expect("features");
+        assert!(largest_difference(&found, &plain.adapt(&standardised).expect("features")) < 1e-10);
+    }
+    let mut other = Head::<f32>::new(
+        HeadConfig {
+            dim: 5,
+            hidden: 9,
+            adaptor: ADAPTORS[0],
+        },
+        2,
+    )
+    .expect("a head");
+    let error = other.set_standardizer(standardizer).expect_err("five channels");
+    assert_eq!(
+        error.to_string(),
+        "the head has 5 channels, but the standardisation has 6 channels"
+    );
+}

@@ -1,0 +1,10 @@
+//! Behaviour of simplenet-heads through its public interface.
+
+mod autograd;
+mod bank;
+mod config;
+mod file;
+mod golden;
+mod plain;
+mod support;
+mod training;
