@@ -1,13 +1,13 @@
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use super::http::{self, Failure};
+use super::part::{Note, Part};
 use super::sum::{Sum, sha256};
 use super::{Error, Event, Progress, Result, files};
 
@@ -69,31 +69,23 @@ pub fn download(what: &Download<'_>, progress: Progress<'_>) -> Result<PathBuf> 
         files::remove(&record)?;
     }
 
-    let part = what.folder.join(format!("{}.part", what.name));
     let mut transfer = Transfer {
         what,
         agent: http::agent(),
-        file: OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&part)
-            .map_err(Error::io("write", &part))?,
-        note_path: what.folder.join(format!("{}.part.toml", what.name)),
-        note: None,
-        part,
+        part: Part::open(what.folder, what.name)?,
         contact: false,
     };
-    transfer.complete(progress)?;
-    let Transfer { part, note_path, .. } = transfer;
-
-    match what.sum {
-        Some(sum) => check_sum(what, &part, sum, progress).inspect_err(|_| drop(files::remove(&note_path)))?,
-        None => files::write(&record, &format!("{}\n", sha256(&part, progress)?))?,
+    let completed = transfer.complete(progress);
+    let part = transfer.part;
+    if completed.is_err() && part.length()? == 0 {
+        part.remove()?;
     }
-    files::rename(&part, &target)?;
-    files::remove(&note_path)?;
+    completed?;
+    match what.sum {
+        Some(sum) => check_sum(what, &part, sum, progress)?,
+        None => files::write(&record, &format!("{}\n", sha256(&part.path, progress)?))?,
+    }
+    part.finish(&target)?;
     Ok(target)
 }
 
@@ -120,16 +112,16 @@ pub(super) fn recorded(path: &Path) -> Result<Option<Sum>> {
     Ok(Some(sum))
 }
 
-fn check_sum(what: &Download<'_>, part: &Path, expected: &Sum, progress: Progress<'_>) -> Result<()> {
-    let received = expected.of_same_kind(part, progress)?;
+fn check_sum(what: &Download<'_>, part: &Part, expected: &Sum, progress: Progress<'_>) -> Result<()> {
+    let received = expected.of_same_kind(&part.path, progress)?;
     if received == *expected {
         return Ok(());
     }
-    let mut file = File::open(part).map_err(Error::io("read", part))?;
-    let bytes = file.metadata().map_err(Error::io("read", part))?.len();
     let mut first = [0];
-    let is_page = file.read(&mut first).map_err(Error::io("read", part))? == 1 && first[0] == b'<';
-    files::remove(part)?;
+    let read = File::open(&part.path).and_then(|mut file| file.read(&mut first));
+    let is_page = read.map_err(Error::io("read", &part.path))? == 1 && first[0] == b'<';
+    let bytes = part.length()?;
+    part.remove()?;
     Err(Error::WrongSum {
         url: what.url.to_owned(),
         expected: expected.clone(),
@@ -143,40 +135,10 @@ fn check_sum(what: &Download<'_>, part: &Path, expected: &Sum, progress: Progres
     })
 }
 
-/// Which version of which file the bytes of a part belong to.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Note {
-    url: String,
-    etag: Option<String>,
-    last_modified: Option<String>,
-    total: Option<u64>,
-}
-
-impl Note {
-    /// What `If-Range` may hold: a weak `ETag` does not promise equal bytes.
-    fn validator(&self) -> Option<&str> {
-        let strong = self.etag.as_deref().filter(|etag| !etag.starts_with("W/"));
-        strong.or(self.last_modified.as_deref())
-    }
-
-    fn of(url: &str, response: &Response<Body>, total: Option<u64>) -> Note {
-        let text = |name| http::header(response.headers(), name).map(str::to_owned);
-        Note {
-            url: url.to_owned(),
-            etag: text("etag"),
-            last_modified: text("last-modified"),
-            total,
-        }
-    }
-}
-
 struct Transfer<'a> {
     what: &'a Download<'a>,
     agent: Agent,
-    part: PathBuf,
-    file: File,
-    note_path: PathBuf,
-    note: Option<Note>,
+    part: Part,
     /// Whether a server has ever answered.
     contact: bool,
 }
@@ -200,15 +162,14 @@ impl Transfer<'_> {
     /// was, so a server that always begins again and always breaks off ends this too.
     fn complete(&mut self, progress: Progress<'_>) -> Result<()> {
         const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-        self.note = self.read_note()?;
-        let (mut furthest, mut tries, mut pause) = (self.length()?, 0, self.what.retry.pause);
+        let (mut furthest, mut tries, mut pause) = (self.part.length()?, 0, self.what.retry.pause);
         loop {
             let (reason, wait) = match self.request(progress) {
-                Ok(()) => return self.file.sync_all().map_err(Error::io("write", &self.part)),
+                Ok(()) => return self.part.sync(),
                 Err(Interruption::Failed(error)) => return Err(error),
                 Err(Interruption::Again { reason, wait }) => (reason, wait),
             };
-            let length = self.length()?;
+            let length = self.part.length()?;
             if length > furthest {
                 (furthest, tries, pause) = (length, 0, self.what.retry.pause);
             }
@@ -236,16 +197,16 @@ impl Transfer<'_> {
 
     /// One request for what is missing.
     fn request(&mut self, progress: Progress<'_>) -> Result<(), Interruption> {
-        let mut have = self.length()?;
+        let mut have = self.part.length()?;
         if have > 0 && !self.can_resume(have) {
             self.restart("what is there may be of another file", progress)?;
             have = 0;
         }
-        let total = self.note.as_ref().and_then(|note| note.total);
+        let total = self.part.note.as_ref().and_then(|note| note.total);
         if have > 0 && total == Some(have) {
             return Ok(());
         }
-        let validator = self.note.as_ref().and_then(Note::validator);
+        let validator = self.part.note.as_ref().and_then(Note::validator);
         progress(Event::Requested {
             name: self.what.name,
             url: self.what.url,
@@ -292,14 +253,7 @@ impl Transfer<'_> {
         if have > 0 {
             self.restart("the server sends the file from its beginning", progress)?;
         }
-        let note = Note::of(self.what.url, &response, total);
-        let text = toml::to_string(&note).map_err(|error| Error::Manifest {
-            path: self.note_path.clone(),
-            reason: error.to_string(),
-        })?;
-        // Before the first byte, so that no byte is without its note.
-        files::write(&self.note_path, &text)?;
-        self.note = Some(note);
+        self.part.begin(Note::new(self.what.url, response.headers(), total))?;
         self.receive(response, total, progress)
     }
 
@@ -307,20 +261,9 @@ impl Transfer<'_> {
     fn rest(&mut self, have: u64, response: Response<Body>, progress: Progress<'_>) -> Result<(), Interruption> {
         let (first, total) = http::content_range(response.headers());
         self.check_size(total)?;
-        let offered = Note::of(self.what.url, &response, total);
-        let known = self.note.as_ref();
-        let differs = |of: fn(&Note) -> Option<&String>| {
-            let known = known.and_then(of);
-            known.is_some() && of(&offered).is_some() && known != of(&offered)
-        };
-        let other_total = known
-            .and_then(|note| note.total)
-            .is_some_and(|known| total.is_some_and(|total| total != known));
-        if first != Some(have)
-            || other_total
-            || differs(|note| note.etag.as_ref())
-            || differs(|note| note.last_modified.as_ref())
-        {
+        let offered = Note::new(self.what.url, response.headers(), total);
+        let is_other = self.part.note.as_ref().is_some_and(|note| note.contradicts(&offered));
+        if first != Some(have) || is_other {
             self.restart("the file has changed on the server", progress)?;
             return Err(again("the server sent a part of another version"));
         }
@@ -338,10 +281,7 @@ impl Transfer<'_> {
         total: Option<u64>,
         progress: Progress<'_>,
     ) -> Result<(), Interruption> {
-        let mut bytes = self
-            .file
-            .seek(SeekFrom::End(0))
-            .map_err(Error::io("write", &self.part))?;
+        let mut bytes = self.part.length()?;
         let mut body = response.into_body().into_reader();
         let mut buffer = vec![0; 128 << 10];
         loop {
@@ -350,9 +290,7 @@ impl Transfer<'_> {
                 Ok(read) => read,
                 Err(error) => return Err(again(&format!("the connection broke off: {error}"))),
             };
-            self.file
-                .write_all(&buffer[..read])
-                .map_err(Error::io("write", &self.part))?;
+            self.part.append(&buffer[..read])?;
             bytes += read as u64;
             progress(Event::Received {
                 name: self.what.name,
@@ -377,17 +315,11 @@ impl Transfer<'_> {
         }
     }
 
-    /// Bytes of which the version is not known may only be completed when a sum tells in the end.
+    /// Bytes of which nothing is known may only be completed when a sum tells in the end.
     fn can_resume(&self, have: u64) -> bool {
         let has_sum = self.what.sum.is_some();
-        match &self.note {
-            Some(note) => {
-                note.url == self.what.url
-                    && (has_sum || note.validator().is_some())
-                    && note.total.is_none_or(|total| have <= total)
-            }
-            None => has_sum,
-        }
+        let note = self.part.note.as_ref();
+        note.map_or(has_sum, |note| note.allows_resuming(self.what.url, have, has_sum))
     }
 
     fn restart(&mut self, reason: &str, progress: Progress<'_>) -> Result<()> {
@@ -395,22 +327,7 @@ impl Transfer<'_> {
             name: self.what.name,
             reason,
         });
-        self.file.set_len(0).map_err(Error::io("write", &self.part))?;
-        self.note = None;
-        files::remove(&self.note_path)
-    }
-
-    /// A note that cannot be understood is no note.
-    fn read_note(&self) -> Result<Option<Note>> {
-        match std::fs::read_to_string(&self.note_path) {
-            Ok(text) => Ok(toml::from_str(&text).ok()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io("read", &self.note_path)(error)),
-        }
-    }
-
-    fn length(&self) -> Result<u64> {
-        Ok(self.file.metadata().map_err(Error::io("read", &self.part))?.len())
+        self.part.clear()
     }
 
     /// A server that was never there is most likely a wrong address or no network, which no patience mends.

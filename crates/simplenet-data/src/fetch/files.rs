@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Error, Result};
 
@@ -38,11 +38,29 @@ pub(super) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes a folder that may not be there.
-pub(super) fn remove_folder(path: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
-        _ => Ok(()),
+/// A folder beside a target, where the target grows until it is whole. Dropped, it is gone: a failed extraction gives its
+/// space back.
+pub(super) struct Staging(PathBuf);
+
+impl Staging {
+    /// `TARGET.tmp`, without what an aborted run left there. The caller holds the target's lock.
+    pub(super) fn beside(target: &Path) -> Result<Staging> {
+        let path = target.with_added_extension("tmp");
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
+            _ => Ok(Staging(path)),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // Nothing can be reported here; the next run removes what stays.
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

@@ -84,12 +84,16 @@ fn failure(error: ureq::Error) -> Failure {
         }
         ureq::Error::Rustls(_) | ureq::Error::Tls(_) => lasting(CERTIFICATE),
         ureq::Error::Io(io) => match io.kind() {
-            ErrorKind::ConnectionRefused | ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => {
-                Failure::NoServer(reason)
-            }
+            ErrorKind::UnexpectedEof
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::TimedOut
+            | ErrorKind::Interrupted => Failure::Passing(reason),
             // rustls reports a refused certificate through the handshake's reads.
             ErrorKind::InvalidData => lasting(CERTIFICATE),
-            _ => Failure::Passing(reason),
+            // Refused, no route, and names that do not resolve, which have no kind of their own.
+            _ => Failure::NoServer(reason),
         },
         _ => Failure::Passing(reason),
     }

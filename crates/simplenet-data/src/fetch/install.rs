@@ -71,38 +71,61 @@ pub fn mvtec(manifest: &Manifest, data: &Path, options: &Options<'_>, progress: 
         None => download_archive(&source.archive, data, options, progress)?,
     };
 
-    let staging = data.join(format!("{}.tmp", source.target));
-    files::remove_folder(&staging)?;
+    let is_own = own_archive.is_some();
+    let installed = install_categories(manifest, &archive, is_own, &needed, data, progress);
+    if is_own
+        && installed
+            .as_ref()
+            .is_err_and(|error| !matches!(error, Error::Io { .. }))
+    {
+        // Nothing vouches for this archive: kept, it would be taken again from here and fail again.
+        files::remove(&archive)?;
+        files::remove(&archive.with_added_extension("sha256"))?;
+    }
+    installed?;
+    Ok(Installed::New { target, archive })
+}
+
+/// Extracts categories, checks them, and gives each its name.
+fn install_categories(
+    manifest: &Manifest,
+    archive: &Path,
+    is_own_archive: bool,
+    needed: &[&str],
+    data: &Path,
+    progress: Progress<'_>,
+) -> Result<()> {
+    let target = data.join(&manifest.mvtec.target);
+    let staging = files::Staging::beside(&target)?;
     // The whole archive has the categories at its top or in one folder, beside a licence and a readme.
     let keep = |path: &Path| {
         let mut names = path.iter().take(2);
         let is_note = path.extension() == Some(OsStr::new("txt")) && path.iter().count() <= 2;
-        own_archive.is_some() || is_note || names.any(|name| needed.iter().any(|needed| name == OsStr::new(needed)))
+        is_own_archive || is_note || names.any(|name| needed.iter().any(|needed| name == OsStr::new(needed)))
     };
-    extract(&archive, &staging, Limits::default(), &keep, progress)?;
+    extract(archive, staging.path(), Limits::default(), &keep, progress)?;
 
     files::create_folder(&target)?;
-    for name in &needed {
+    for name in needed {
         let counts = manifest.category(name)?;
-        let folder = find_category(&staging, name, own_archive.is_some());
+        let folder = find_category(staging.path(), name, is_own_archive);
         let problem = match folder.as_deref().map(|folder| category(folder, name, counts)) {
             Some(State::Ok(_)) => None,
             Some(State::Damaged(problems)) => Some(problems.join("; ")),
             Some(State::Missing(_)) | None => Some(format!("there is no folder `{name}` with train/good in it")),
         };
-        contents(&archive, &format!("category `{name}`"), problem)?;
+        contents(archive, &format!("category `{name}`"), problem)?;
         if let Some(folder) = folder {
             replace(&folder, &target.join(name), data, progress)?;
         }
     }
     for note in ["license.txt", "readme.txt"] {
-        let found = find(&staging, 1, &|folder| folder.join(note).is_file());
+        let found = find(staging.path(), 1, &|folder| folder.join(note).is_file());
         if let Some(folder) = found.filter(|_| !target.join(note).exists()) {
             files::rename(&folder.join(note), &target.join(note))?;
         }
     }
-    files::remove_folder(&staging)?;
-    Ok(Installed::New { target, archive })
+    Ok(())
 }
 
 /// Brings the binary version of CIFAR-10 to `data/cifar10`.
@@ -116,11 +139,10 @@ pub fn cifar10(manifest: &Manifest, data: &Path, options: &Options<'_>, progress
 
     let _lock = lock(data, &source.target)?;
     let archive = download_archive(&source.archive, data, options, progress)?;
-    let staging = data.join(format!("{}.tmp", source.target));
-    files::remove_folder(&staging)?;
-    extract(&archive, &staging, Limits::default(), &|_| true, progress)?;
+    let staging = files::Staging::beside(&target)?;
+    extract(&archive, staging.path(), Limits::default(), &|_| true, progress)?;
     let has_files = |folder: &Path| source.files.keys().any(|name| folder.join(name).is_file());
-    let folder = find(&staging, 2, &has_files).unwrap_or_else(|| staging.clone());
+    let folder = find(staging.path(), 2, &has_files).unwrap_or_else(|| staging.path().to_owned());
     let problem = match cifar10_files(&folder, &source.files) {
         State::Ok(_) => None,
         State::Missing(_) => Some("none of its files is there".to_owned()),
@@ -128,7 +150,6 @@ pub fn cifar10(manifest: &Manifest, data: &Path, options: &Options<'_>, progress
     };
     contents(&archive, &source.title, problem)?;
     replace(&folder, &target, data, progress)?;
-    files::remove_folder(&staging)?;
     Ok(Installed::New { target, archive })
 }
 

@@ -18,7 +18,7 @@
 //! # let data = tempfile::tempdir()?;
 //! let findings = fetch::verify(&manifest, data.path(), &mut |_| {})?;
 //! assert!(findings.iter().all(|finding| matches!(finding.state, State::Missing(_))));
-//! # Ok::<(), fetch::Error>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod download;
@@ -28,6 +28,7 @@ mod files;
 mod http;
 mod install;
 mod manifest;
+mod part;
 mod sum;
 mod verify;
 

@@ -195,7 +195,17 @@ fn an_archive_without_the_data_installs_nothing() {
             .ends_with("category `bottle`: train has 3 images, not 2"),
         "{error}"
     );
-    assert!(!data.path().join("mvtec/bottle").exists());
+    assert!(!data.path().join("mvtec/bottle").exists() && !data.path().join("mvtec.tmp").exists());
+    // It does not stand in the way of another archive of the same name.
+    let server = serve(Tarball::new().category("bottle/").gz());
+    let better = server.url("bottle.tar.gz");
+    fetch::mvtec(
+        &manifest,
+        data.path(),
+        &options(&better, &["bottle".to_owned()]),
+        &mut |_| {},
+    )
+    .unwrap();
 
     let error = fetch::mvtec(
         &manifest,
