@@ -39,16 +39,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     let flops = 2.0 * graph.macs(shape)? as f64;
                     let rate = flops / cpu_seconds / 1e9;
                     println!(
-                        "| {name} | {precision:?} | {threads} | {batch} | {:.2} | {:.2} | {rate:.0} | {:.0} % |",
+                        "| {name} | {precision:?} | {threads} | {batch} | {:.2} | {:.2} | {rate:.0} | {} |",
                         seconds * 1e3 / batch as f64,
                         cpu_seconds * 1e3 / batch as f64,
-                        100.0 * rate / peak(precision, isa)
+                        percent(rate / peak(precision, isa)),
                     );
                 }
             }
         }
     }
     Ok(())
+}
+
+fn percent(share: f64) -> String {
+    match share.is_nan() {
+        true => "unknown".to_string(),
+        false => format!("{:.0} %", 100.0 * share),
+    }
 }
 
 /// Shortest of `runs` runs after one to warm up: seconds that passed, and seconds that the process computed, which
@@ -76,11 +83,14 @@ fn cpu_seconds() -> f64 {
 }
 
 /// What one core does at most, in GFLOP/s: independent chains of multiply-adds without a load. Not a number where the
-/// instruction set has no such instruction to measure.
+/// instruction set has no such instruction to measure; for AMX, the peak of its vector instructions.
 fn peak(precision: Precision, isa: Isa) -> f64 {
     let rounds = 2_000_000;
     let measure = |flops_per_round: f64, run: &dyn Fn()| {
-        let Ok((_, seconds)) = best_of(5, || Ok::<(), std::convert::Infallible>(run()));
+        let Ok((_, seconds)) = best_of(5, || {
+            run();
+            Ok::<(), std::convert::Infallible>(())
+        });
         flops_per_round * f64::from(rounds) / seconds / 1e9
     };
     match (precision, isa) {

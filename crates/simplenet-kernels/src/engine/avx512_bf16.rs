@@ -77,10 +77,11 @@ impl Lanes for Avx512Bf16 {
     }
 }
 
-pub(super) static KERNELS: Kernels<bf16> = Kernels {
+pub(super) const KERNELS: Kernels<bf16> = Kernels {
     lanes: Avx512Bf16::LANES,
     step: Avx512Bf16::STEP,
     dense: dense_table!(dense; 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14, 3: 1 2 3 4 5 6 7 8 9),
+    chunked: None,
     depthwise,
     max_pool,
 };

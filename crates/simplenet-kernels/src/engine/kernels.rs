@@ -7,7 +7,7 @@ use super::pool::PoolRow;
 use super::tile::TileFn;
 use super::{Precision, portable};
 #[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512, avx512_bf16};
+use super::{amx, avx2, avx512, avx512_bf16};
 use crate::isa::Isa;
 
 /// Function pointers of one instruction set on one element type.
@@ -18,28 +18,50 @@ pub(super) struct Kernels<T: 'static> {
     pub(super) step: usize,
     /// `dense[vectors - 1][pixels - 1]`.
     pub(super) dense: &'static [&'static [TileFn<T>]],
+    /// Faster ones for some reductions.
+    pub(super) chunked: Option<Chunked<T>>,
     pub(super) depthwise: unsafe fn(&DepthwiseRow<T>),
     pub(super) max_pool: unsafe fn(&PoolRow<T>),
 }
 
+/// Dense kernels that take several steps of the reduction at once.
+pub(super) struct Chunked<T: 'static> {
+    /// How many; they need a multiple of it.
+    pub(super) steps: usize,
+    /// `dense[vectors - 1][pixels - 1]`.
+    pub(super) dense: &'static [&'static [TileFn<T>]],
+}
+
 impl<T> Kernels<T> {
-    /// Cuts `vectors` of output channels into blocks: pairs, and one triple where the number is odd, because a single
-    /// vector has too few multiply-adds per load.
-    pub(super) fn blocks(&self, vectors: usize) -> Vec<usize> {
-        let mut left = vectors;
-        let mut blocks = Vec::new();
-        while left > 0 {
-            let wanted = if left == 3 { 3 } else { 2 };
-            let block = wanted.min(left).min(self.dense.len());
-            blocks.push(block);
-            left -= block;
+    /// The dense kernels for contiguous pieces of `run` steps.
+    pub(super) fn dense_for(&self, run: usize) -> &'static [&'static [TileFn<T>]] {
+        match &self.chunked {
+            Some(chunked) if run.is_multiple_of(chunked.steps) => chunked.dense,
+            _ => self.dense,
         }
-        blocks
     }
 }
 
-/// The table of [`super::tile::dense`]s of an instruction set: `dense_table!(function; vectors: pixels ..., ...)`.
+/// Cuts `vectors` of output channels into blocks of at most `widest`: pairs, and one triple where the number is odd,
+/// because a single vector has too few multiply-adds per load.
+pub(super) fn blocks(vectors: usize, widest: usize) -> Vec<usize> {
+    let mut left = vectors;
+    let mut blocks = Vec::new();
+    while left > 0 {
+        let wanted = if left == 3 { 3 } else { 2 };
+        let block = wanted.min(left).min(widest);
+        blocks.push(block);
+        left -= block;
+    }
+    blocks
+}
+
+/// The table of dense kernels of an instruction set: `dense_table!(function; vectors: pixels ..., ...)`, or one row of
+/// it, for a function of pixels alone.
 macro_rules! dense_table {
+    ($function:ident; $($pixels:literal)+) => {
+        &[$($function::<$pixels>),+]
+    };
     ($function:ident; $($vectors:literal: $($pixels:literal)+),+) => {
         &[$(&[$($function::<$vectors, $pixels>),+]),+]
     };
@@ -72,6 +94,7 @@ impl Chosen {
             Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => &avx512::KERNELS,
         };
         match precision {
+            Precision::Bf16 if isa == Isa::Amx => Chosen::Bf16(&amx::KERNELS),
             Precision::Bf16 if isa >= Isa::Avx512Bf16 => Chosen::Bf16(&avx512_bf16::KERNELS),
             _ => Chosen::F32 {
                 kernels,

@@ -35,6 +35,8 @@
 //! additions in a fixed order. They differ between instruction sets in the last bits.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -50,7 +52,10 @@ mod pool;
 mod portable;
 pub mod reference;
 mod run;
+mod task;
 mod tile;
+
+use std::ops::Range;
 
 use half::bf16;
 use thiserror::Error;
@@ -205,4 +210,9 @@ fn check_images(channels: usize, images: &[f32], shape: [usize; 4]) -> Result<()
             shape,
         }),
     }
+}
+
+/// Part `index` of `0..length` cut into `parts` nearly equal ones.
+fn part(length: usize, parts: usize, index: usize) -> Range<usize> {
+    length * index / parts..length * (index + 1) / parts
 }

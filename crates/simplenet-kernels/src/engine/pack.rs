@@ -5,15 +5,16 @@
 //! are taken two at a time (bf16), pairs of neighbouring input channels stand together.
 
 use super::buffer::AlignedBuffer;
-use super::kernels::Kernels;
+use super::kernels::{self, Kernels};
 use super::lanes::Element;
+use super::tile::TileFn;
 use crate::graph::{Activation, Conv, Graph, Node, Padding, ValueId};
 
 /// Stored channels are a multiple of the widest vector, so that no kernel has a remainder of channels.
 pub(super) const CHANNEL_ALIGNMENT: usize = 16;
 
 /// One node, ready to run.
-pub(super) struct Step<T> {
+pub(super) struct Step<T: 'static> {
     pub(super) input: usize,
     pub(super) output: usize,
     pub(super) kernel: usize,
@@ -22,7 +23,7 @@ pub(super) struct Step<T> {
     pub(super) work: Work<T>,
 }
 
-pub(super) enum Work<T> {
+pub(super) enum Work<T: 'static> {
     Dense(Dense<T>),
     Depthwise(Depthwise),
     MaxPool,
@@ -37,7 +38,9 @@ pub(super) struct Epilogue {
     pub(super) high: f32,
 }
 
-pub(super) struct Dense<T> {
+pub(super) struct Dense<T: 'static> {
+    /// `tiles[vectors - 1][pixels - 1]`.
+    pub(super) tiles: &'static [&'static [TileFn<T>]],
     pub(super) blocks: Vec<Block>,
     pub(super) weights: AlignedBuffer<T>,
     pub(super) epilogue: Epilogue,
@@ -191,11 +194,12 @@ impl<T: Element> Packing<T> {
         };
         let terms = taps * stored_channels;
         let run = terms / step;
+        let tiles = self.kernels.dense_for(run);
         let vectors = conv.out_channels.next_multiple_of(CHANNEL_ALIGNMENT) / lanes;
         let mut weights = AlignedBuffer::zeroed(pieces * run * step * vectors * lanes);
         let mut blocks = Vec::new();
         let (mut first_channel, mut begin) = (0, 0);
-        for vectors in self.kernels.blocks(vectors) {
+        for vectors in kernels::blocks(vectors, tiles.len()) {
             let width = vectors * lanes;
             for channel in first_channel..(first_channel + width).min(conv.out_channels) {
                 let filter = &conv.weight[channel * conv.in_channels * kernel * kernel..];
@@ -217,6 +221,7 @@ impl<T: Element> Packing<T> {
             begin += pieces * run * step * width;
         }
         Dense {
+            tiles,
             blocks,
             weights,
             epilogue: epilogue(conv),

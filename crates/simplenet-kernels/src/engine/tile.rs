@@ -58,11 +58,11 @@ macro_rules! for_pixels {
 #[inline(always)]
 pub(super) unsafe fn dense<L: Lanes, const V: usize, const P: usize>(tile: &Tile<'_, L::Element>) {
     const { assert!(P <= 14, "for_pixels unrolls 14") };
-    let mut sums = [[L::splat(0.0); V]; P];
-    for vector in 0..V {
-        let bias = L::load(tile.bias.add(vector * L::LANES));
-        for_pixels!(PIXEL in 0..P { sums[PIXEL][vector] = bias; });
+    let mut bias = [L::splat(0.0); V];
+    for (vector, bias) in bias.iter_mut().enumerate() {
+        *bias = L::load(tile.bias.add(vector * L::LANES));
     }
+    let mut sums = [bias; P];
     let pixel_stride = tile.pixel_stride;
     let mut weights = tile.weights;
     for &tap in tile.taps {
@@ -84,8 +84,8 @@ pub(super) unsafe fn dense<L: Lanes, const V: usize, const P: usize>(tile: &Tile
     }
     let (low, high) = (L::splat(tile.low), L::splat(tile.high));
     for_pixels!(PIXEL in 0..P {
-        for vector in 0..V {
-            let mut value = sums[PIXEL][vector];
+        for (vector, &sum) in sums[PIXEL].iter().enumerate() {
+            let mut value = sum;
             if !tile.residual.is_null() {
                 let residual = tile.residual.add(PIXEL * tile.residual_stride + vector * L::LANES);
                 value = L::add(value, L::widen(residual));
