@@ -1,6 +1,6 @@
 //! How fast a training step is, and how much of it is spent in matrix products.
 //!
-//! `cargo run -p simplenet-heads --example train_rate [-- ROWS]` (3136 rows: four images of 28×28 patches)
+//! `cargo run -p simplenet-heads --example train_rate [-- ROWS [DIM]]` (3136 rows: four images of 28×28 patches)
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -15,7 +15,13 @@ const REPEATS: usize = 7;
 
 #[expect(clippy::print_stdout, reason = "the numbers are what this program is for")]
 fn main() -> Result<()> {
-    let rows = std::env::args().nth(1).map_or(Ok(4 * 784), |rows| rows.parse())?;
+    let argument = |index| {
+        std::env::args()
+            .nth(index)
+            .map(|number| number.parse::<usize>())
+            .transpose()
+    };
+    let (rows, only) = (argument(1)?.unwrap_or(4 * 784), argument(2)?);
     println!("| rows | dim | hidden | adaptor | step ms | of it GEMM ms | GEMM share | GFLOP/s of the GEMMs |");
     println!("|---|---|---|---|---|---|---|---|");
     for (dim, adaptor) in [
@@ -25,6 +31,9 @@ fn main() -> Result<()> {
         (384, "mlp"),
         (1536, "linear"),
     ] {
+        if only.is_some_and(|only| only != dim) {
+            continue;
+        }
         let (step, products, work) = measure(rows, dim, 1024, adaptor)?;
         let (share, rate) = (100.0 * products / step, work / products / 1e9);
         let (step, products) = (1e3 * step, 1e3 * products);

@@ -1,7 +1,7 @@
 //! A head folded for inference.
 
 use rayon::prelude::*;
-use simplenet_kernels::gemm::{Accumulate, MatMut, MatRef, gemm};
+use simplenet_kernels::gemm::{Accumulate, MatMut, MatRef, PackedB, gemm, gemm_packed};
 
 use crate::error::{Error, Result};
 use crate::head::{BATCH_NORM_EPSILON, Head, count_rows, leaky};
@@ -16,14 +16,14 @@ const ROWS_AT_ONCE: usize = 2048;
 /// In evaluation mode everything from the raw feature to the hidden activation is linear: standardisation, the
 /// adaptor's last layer, the discriminator's first layer and batch norm become one matrix and one bias. Scores differ
 /// from those of the unfolded chain by rounding only; a 1536-channel patch costs 40 % of the multiplications.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Scorer<T: Scalar = f32> {
     dim: usize,
     hidden: usize,
     /// The first of two adaptor layers, where LeakyReLU stands in the way of folding: weight and bias.
-    first: Option<(Vec<T>, Vec<T>)>,
-    /// `[hidden, dim]`.
-    matrix: Vec<T>,
+    first: Option<(PackedB<T>, Vec<T>)>,
+    /// `[dim, hidden]`: everything linear, from the feature to the hidden unit.
+    matrix: PackedB<T>,
     /// `[hidden]`.
     bias: Vec<T>,
     /// `[hidden]`.
@@ -79,6 +79,12 @@ impl<T: Scalar> Scorer<T> {
             add_product(bias, weight, &mean, -T::ONE);
         }
         let output = values(&head.layout.fc2_weight).to_vec();
+        let packed = |matrix: &[T], rows: usize| PackedB::new(MatRef::new(matrix, rows, dim)?.t());
+        let matrix = packed(&matrix, hidden)?;
+        let first = match first {
+            Some((weight, bias)) => Some((packed(&weight, dim)?, bias)),
+            None => None,
+        };
         Ok(Scorer {
             dim,
             hidden,
@@ -114,27 +120,18 @@ impl<T: Scalar> Scorer<T> {
             if let Some((weight, bias)) = &self.first {
                 let adapted = &mut adapted[..count * self.dim];
                 let out = MatMut::new(adapted, count, self.dim)?;
-                let weight = MatRef::new(weight, self.dim, self.dim)?;
-                gemm(
-                    MatRef::new(block, count, self.dim)?,
-                    weight.t(),
-                    out,
-                    Accumulate::Overwrite,
-                )?;
+                gemm_packed(MatRef::new(block, count, self.dim)?, weight, out, Accumulate::Overwrite)?;
                 adapted.par_chunks_exact_mut(self.dim).for_each(|row| {
                     row.iter_mut().zip(bias).for_each(|(x, &bias)| *x = leaky(*x + bias));
                 });
                 input = adapted;
             }
             let hidden = &mut hidden[..count * self.hidden];
-            let matrix = MatRef::new(&self.matrix, self.hidden, self.dim)?;
-            let out = MatMut::new(hidden, count, self.hidden)?;
-            gemm(
+            let (input, out) = (
                 MatRef::new(input, count, self.dim)?,
-                matrix.t(),
-                out,
-                Accumulate::Overwrite,
-            )?;
+                MatMut::new(hidden, count, self.hidden)?,
+            );
+            gemm_packed(input, &self.matrix, out, Accumulate::Overwrite)?;
             scores
                 .par_iter_mut()
                 .zip(hidden.par_chunks_exact(self.hidden))
