@@ -77,6 +77,10 @@ const LAYERS: &[Layer] = &[
         external: &[
             "anyhow",
             "clap",
+            "clap_complete",
+            "clap_mangen",
+            "glob",
+            "image",
             "indicatif",
             "rayon",
             "safetensors",

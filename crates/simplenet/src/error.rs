@@ -1,5 +1,7 @@
 //! What can go wrong between a folder of images and a verdict.
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
 /// An error of one of the parts, or of their composition.
@@ -24,4 +26,75 @@ pub enum Error {
     /// A metric that is not defined on what it was given.
     #[error(transparent)]
     Metric(#[from] simplenet_metrics::Error),
+    /// Scores or a rate that give no threshold.
+    #[error("{0}")]
+    Calibration(String),
+    /// Too few images to learn from.
+    #[error(
+        "{readable} images can be read and {unreadable} cannot; at least 4 are needed{}\n\nhint: a hundred images of good parts make a good detector, and more make its promises better",
+        .first.as_ref().map(|error| format!(" ({})", error.split("\n\n").next().unwrap_or(error))).unwrap_or_default()
+    )]
+    TooFewImages {
+        /// How many can be read.
+        readable: usize,
+        /// How many cannot.
+        unreadable: usize,
+        /// Why the first of these cannot.
+        first: Option<String>,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file cannot be written. What was there before still is.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file that is no detector, or no longer a whole one.
+    #[error(
+        "{} is not a whole detector file: {reason}\n\nhint: copy it again, or train it again; `simplenet train` writes such files", path.display()
+    )]
+    NotADetector {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The backbone at hand is not the one that the head was trained on.
+    #[error(
+        "{} was trained with a backbone of SHA-256 {expected}, and the one at hand has {found}\n\nhint: name its weights with --weights; --allow-drift uses the other backbone, whose scores mean nothing to this threshold", path.display()
+    )]
+    OtherBackbone {
+        /// The detector file.
+        path: PathBuf,
+        /// The backbone it was trained with.
+        expected: String,
+        /// The backbone that was loaded.
+        found: String,
+    },
+    /// A reference image no longer gets the score that is written in the file.
+    #[error(
+        "the scores of {} have drifted: its reference image {file} should score {expected} and scores {found}\n\nhint: this program computes something else than the one that trained the detector; train it again, or use --allow-drift knowing that the threshold no longer fits", path.display()
+    )]
+    Drift {
+        /// The detector file.
+        path: PathBuf,
+        /// Name of the reference image.
+        file: String,
+        /// The score in the file.
+        expected: f32,
+        /// The score now.
+        found: f32,
+    },
+    /// A state that no input can cause.
+    #[error("{0}; this is a fault of the program")]
+    Internal(&'static str),
 }

@@ -1,0 +1,178 @@
+//! What a detector file says about itself.
+
+use serde::{Deserialize, Serialize};
+use simplenet_backbone::Arch;
+
+use super::calibration::Contract;
+
+/// What a detector was made of and what came out: everything that `simplenet inspect` prints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Card {
+    /// Version of the program that trained it.
+    pub version: String,
+    /// The images it was trained on.
+    pub data: DataCard,
+    /// The frozen network.
+    pub backbone: BackboneCard,
+    /// Training of the final head, one entry per epoch.
+    pub training: Vec<EpochCard>,
+    /// Scores of good images that the scoring head had not seen.
+    pub calibration: Calibration,
+    /// What is odd about the training images.
+    pub hygiene: Hygiene,
+}
+
+/// The images a detector was trained on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DataCard {
+    /// Number of images.
+    pub images: usize,
+    /// SHA-256 of the file names, each on a line, in order.
+    pub names_sha256: String,
+    /// SHA-256 of the files' SHA-256, in order.
+    pub content_sha256: String,
+    /// Width and height of the first image, upright.
+    pub size: [usize; 2],
+    /// Number of images of another size.
+    pub other_sizes: usize,
+    /// Files that could not be read, and why.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A file that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Unreadable {
+    /// The file.
+    pub file: String,
+    /// Why.
+    pub error: String,
+}
+
+/// The frozen network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BackboneCard {
+    /// Which network.
+    pub arch: Arch,
+    /// SHA-256 of its weights.
+    pub sha256: String,
+    /// The file of the weights as it was named; `None` for those in the program.
+    pub weights: Option<String>,
+}
+
+/// One epoch of training.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct EpochCard {
+    /// From 1.
+    pub epoch: usize,
+    /// Truncated L1 or cross entropy, the mean over the epoch.
+    pub loss: f64,
+    /// Mean of D over normal patches.
+    pub normal: f64,
+    /// Mean of D over noised patches.
+    pub noised: f64,
+}
+
+/// Scores of good images that the scoring head had not seen, and the threshold that follows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Calibration {
+    /// Number of parts the images were divided into.
+    pub folds: usize,
+    /// One entry per training image, in order.
+    pub held_out: Vec<HeldOut>,
+    /// From which image score on a part is a defect.
+    pub threshold: ThresholdCard,
+    /// From which value of the anomaly map on a pixel of a defect is marked.
+    pub pixel_threshold: f32,
+    /// The median over the held-out images of their map's median: what a normal pixel looks like.
+    pub typical_pixel: f32,
+    /// A region with fewer source pixels is no defect.
+    pub min_defect_area: u64,
+}
+
+/// A good image and what a head that had not seen it says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct HeldOut {
+    /// Name of the file.
+    pub file: String,
+    /// Image score.
+    pub score: f32,
+    /// Largest value of the anomaly map.
+    pub peak: f32,
+}
+
+/// Where a threshold comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
+pub enum ThresholdCard {
+    /// Held-out good images and a false-reject rate.
+    Contract(Contract),
+    /// A person.
+    Fixed {
+        /// The threshold.
+        threshold: f32,
+    },
+    /// The highest F1 on labelled images, which the threshold has therefore seen.
+    FromTest {
+        /// The threshold.
+        threshold: f32,
+        /// F1 there.
+        f1: f64,
+        /// Number of good images.
+        good: usize,
+        /// Number of defective images.
+        defective: usize,
+    },
+}
+
+impl ThresholdCard {
+    /// The threshold.
+    pub fn value(&self) -> f32 {
+        match self {
+            ThresholdCard::Contract(contract) => contract.threshold,
+            ThresholdCard::Fixed { threshold } | ThresholdCard::FromTest { threshold, .. } => *threshold,
+        }
+    }
+}
+
+/// What is odd about the training images. Nothing is left out because of it: a person decides.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Hygiene {
+    /// Held-out scores far above the others: perhaps a defect among the good images. The highest first.
+    pub suspects: Vec<Suspect>,
+    /// Pairs of files with the same content or nearly the same features.
+    pub duplicates: Vec<Duplicate>,
+    /// Whether the discriminator swung instead of settling.
+    pub oscillates: bool,
+}
+
+/// A training image whose held-out score is far above the others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Suspect {
+    /// Name of the file.
+    pub file: String,
+    /// Held-out score.
+    pub score: f32,
+    /// The fence that it passes.
+    pub fence: f32,
+}
+
+/// Two training images that are the same, or nearly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Duplicate {
+    /// One file.
+    pub first: String,
+    /// The other.
+    pub second: String,
+    /// Root mean square difference of their standardised features, in standard deviations; 0 for the same.
+    pub distance: f32,
+}

@@ -1,0 +1,253 @@
+//! The detector file: one safetensors file, whole or refused.
+//!
+//! | name | type | what |
+//! |---|---|---|
+//! | `head.*` | F32 | the head, with its standardisation |
+//! | `reference.N` | U8 `[crop, crop, 3]` | an image as the network sees it |
+//! | `sha256` | U8 `[32]` | of the whole file with these 32 bytes zero |
+//! | metadata `simplenet` | JSON | configuration, card, expected scores of the references |
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use simplenet_data::Rgb8;
+use simplenet_heads::Head;
+
+use super::Detector;
+use super::card::Card;
+use super::reference::{Expected, Reference, TOLERANCE};
+use super::settings::DetectorConfig;
+use super::training::load_backbone;
+use crate::atomic::write_atomic;
+use crate::error::Error;
+use crate::pipeline::Pipeline;
+
+/// Grows with every change that an older program would misread.
+const FORMAT: u32 = 1;
+const METADATA: &str = "simplenet";
+const HEAD: &str = "head.";
+const CHECKSUM: &str = "sha256";
+/// The largest file that is read: a head for 4096 channels has 100 MB.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// How a detector file is loaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Weights of the backbone, where they are not in the program and not where the file says.
+    pub weights: Option<PathBuf>,
+    /// Load even if the reference images get other scores than they should.
+    pub allow_drift: bool,
+}
+
+/// The file's metadata.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Metadata {
+    format: u32,
+    config: DetectorConfig,
+    card: Card,
+    references: Vec<Expected>,
+}
+
+impl Detector {
+    /// Writes the detector file: the old one or the new one is there at any time, never half of it.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        write_atomic(path.as_ref(), &self.to_bytes()?)
+    }
+
+    /// The bytes of the detector file; the same ones for the same detector.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where it cannot be serialised.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        let metadata = Metadata {
+            format: FORMAT,
+            config: self.config.clone(),
+            card: self.card.clone(),
+            references: self
+                .references
+                .iter()
+                .map(|reference| reference.expected.clone())
+                .collect(),
+        };
+        let metadata =
+            serde_json::to_string(&metadata).map_err(|_| Error::Internal("the card cannot be written as JSON"))?;
+        let side = self.pipeline.preprocess().crop();
+        let refused = |_| Error::Internal("the detector's tensors are not safetensors");
+        let view = |dtype, shape, bytes| TensorView::new(dtype, shape, bytes).map_err(refused);
+        let head = self.head.stored_tensors(HEAD);
+        let mut tensors = Vec::new();
+        for tensor in &head {
+            tensors.push((
+                tensor.name.clone(),
+                view(tensor.dtype, tensor.shape.clone(), &tensor.bytes)?,
+            ));
+        }
+        for (index, reference) in self.references.iter().enumerate() {
+            tensors.push((
+                reference_name(index),
+                view(Dtype::U8, vec![side, side, 3], reference.pixels.data())?,
+            ));
+        }
+        tensors.push((CHECKSUM.into(), view(Dtype::U8, vec![32], &[0; 32])?));
+        // One entry only: the order of several would change from run to run.
+        let metadata = HashMap::from([(METADATA.to_string(), metadata)]);
+        let mut bytes = safetensors::serialize(tensors, Some(metadata)).map_err(refused)?;
+        let (place, digest) = checksum(&bytes).ok_or(Error::Internal("the checksum has no place"))?;
+        bytes[place].copy_from_slice(&digest);
+        Ok(bytes)
+    }
+
+    /// Reads a detector file with the backbone that it names, and checks the scores of the reference images.
+    ///
+    /// # Errors
+    /// [`Error::Read`], [`Error::NotADetector`] where the file is cut short, changed or of another kind,
+    /// [`Error::OtherBackbone`] and [`Error::Drift`] where its scores would not be those it was calibrated with.
+    pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Detector, Error> {
+        let path = path.as_ref();
+        let failed = |source| Error::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(failed)?;
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+        Detector::from_bytes(&bytes, path, options)
+    }
+
+    /// As [`Detector::load`] from bytes; `name` stands in errors.
+    ///
+    /// # Errors
+    /// As [`Detector::load`].
+    pub fn from_bytes(bytes: &[u8], name: &Path, options: &LoadOptions) -> Result<Detector, Error> {
+        let wrong = |reason: String| Error::NotADetector {
+            path: name.to_owned(),
+            reason,
+        };
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(wrong(format!("it has more than {MAX_BYTES} bytes")));
+        }
+        let file = SafeTensors::deserialize(bytes).map_err(|error| wrong(error.to_string()))?;
+        let (place, digest) = checksum(bytes).ok_or_else(|| wrong(format!("it has no `{CHECKSUM}`")))?;
+        if bytes[place] != digest {
+            return Err(wrong("its checksum does not fit its content".into()));
+        }
+        let metadata = metadata(bytes).ok_or_else(|| wrong(format!("it has no `{METADATA}` metadata")))?;
+        // Before the rest, so that a newer file is named as such.
+        let format = serde_json::from_str::<serde_json::Value>(&metadata)
+            .ok()
+            .and_then(|value| value["format"].as_u64())
+            .ok_or_else(|| wrong("its metadata does not name a format".into()))?;
+        if format != u64::from(FORMAT) {
+            return Err(wrong(format!(
+                "it is of format {format}, this program reads format {FORMAT}"
+            )));
+        }
+        let mut metadata: Metadata = serde_json::from_str(&metadata).map_err(|error| wrong(error.to_string()))?;
+        metadata.config.check()?;
+        let head = Head::from_tensors(&file, HEAD)?;
+        let side = metadata.config.model.preprocess.crop;
+        let references = (metadata.references.into_iter().enumerate())
+            .map(|(index, expected)| {
+                let name = reference_name(index);
+                let tensor = file.tensor(&name).map_err(|_| wrong(format!("`{name}` is missing")))?;
+                let pixels = Rgb8::new(side, side, tensor.data().to_vec())?;
+                Ok(Reference { expected, pixels })
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        if references.is_empty() {
+            return Err(wrong("it has no reference images".into()));
+        }
+        if options.weights.is_some() {
+            metadata.config.weights.clone_from(&options.weights);
+        }
+        let backbone = load_backbone(&metadata.config)?;
+        if backbone.identity() != metadata.card.backbone.sha256 && !options.allow_drift {
+            return Err(Error::OtherBackbone {
+                path: name.to_owned(),
+                expected: metadata.card.backbone.sha256,
+                found: backbone.identity().into(),
+            });
+        }
+        let pipeline = Pipeline::new(&metadata.config.model, &backbone)?;
+        if head.config() != &metadata.config.model.head_config(pipeline.dim()) {
+            return Err(wrong("its head is not the one that its configuration names".into()));
+        }
+        let detector = Detector {
+            config: metadata.config,
+            card: metadata.card,
+            pipeline,
+            scorer: head.scorer()?,
+            head,
+            references,
+        };
+        if !options.allow_drift {
+            detector.check_drift(name)?;
+        }
+        Ok(detector)
+    }
+
+    /// File, expected and present score of each reference image.
+    ///
+    /// # Errors
+    /// Where one cannot be scored.
+    pub fn reference_scores(&self) -> Result<Vec<(String, f32, f32)>, Error> {
+        let references = self.references.iter();
+        references
+            .map(|reference| {
+                let Expected { file, score } = &reference.expected;
+                let now = reference.score(&self.pipeline, &self.scorer, &self.config)?;
+                Ok((file.clone(), *score, now))
+            })
+            .collect()
+    }
+
+    fn check_drift(&self, path: &Path) -> Result<(), Error> {
+        for (file, expected, found) in self.reference_scores()? {
+            let tolerated = (found - expected).abs() <= TOLERANCE * expected.abs().max(1.0);
+            if !tolerated {
+                return Err(Error::Drift {
+                    path: path.to_owned(),
+                    file,
+                    expected,
+                    found,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn reference_name(index: usize) -> String {
+    format!("reference.{index}")
+}
+
+fn metadata(bytes: &[u8]) -> Option<String> {
+    let (_, header) = SafeTensors::read_metadata(bytes).ok()?;
+    header.metadata().as_ref()?.get(METADATA).cloned()
+}
+
+/// Where the checksum of a file lies, and what it should be.
+fn checksum(bytes: &[u8]) -> Option<(std::ops::Range<usize>, [u8; 32])> {
+    let (header_bytes, header) = SafeTensors::read_metadata(bytes).ok()?;
+    let (start, end) = header.info(CHECKSUM)?.data_offsets;
+    let data = header_bytes.checked_add(8)?;
+    let place = data.checked_add(start)?..data.checked_add(end)?;
+    if place.len() != 32 {
+        return None;
+    }
+    let mut hash = Sha256::new();
+    hash.update(bytes.get(..place.start)?);
+    hash.update([0; 32]);
+    hash.update(bytes.get(place.end..)?);
+    Some((place, hash.finalize().into()))
+}

@@ -1,0 +1,135 @@
+//! What is odd about a set of training images.
+
+use rayon::prelude::*;
+use simplenet_heads::{Bank, Standardizer};
+
+use super::card::{Duplicate, EpochCard, HeldOut, Suspect};
+
+/// Two photographs of one part that differ by sensor noise only are about 0.1 apart, those of two parts more than 0.5
+/// (docs/detector.md has the measurement).
+const NEARLY_THE_SAME: f32 = 0.15;
+
+/// Epochs at the end whose losses are looked at.
+const LAST_EPOCHS: usize = 8;
+
+/// Held-out scores beyond Tukey's far-out fence, third quartile + 3 × interquartile range; the highest first.
+pub(crate) fn suspects(held_out: &[HeldOut]) -> Vec<Suspect> {
+    let mut sorted: Vec<f32> = held_out.iter().map(|image| image.score).collect();
+    sorted.sort_by(f32::total_cmp);
+    let Some(last) = sorted.len().checked_sub(1) else {
+        return Vec::new();
+    };
+    let (first, third) = (sorted[last / 4], sorted[last * 3 / 4]);
+    let fence = third + 3.0 * (third - first);
+    let mut suspects: Vec<Suspect> = held_out
+        .iter()
+        .filter(|image| image.score > fence)
+        .map(|image| Suspect {
+            file: image.file.clone(),
+            score: image.score,
+            fence,
+        })
+        .collect();
+    suspects.sort_by(|a, b| b.score.total_cmp(&a.score));
+    suspects
+}
+
+/// Pairs of images that are the same, or nearly, in the order of the images.
+pub(crate) fn duplicates(bank: &Bank, standardizer: &Standardizer, names: &[String]) -> Vec<Duplicate> {
+    let means: Vec<Vec<f32>> = (0..bank.images())
+        .into_par_iter()
+        .map(|image| mean_row(bank.image(image), standardizer))
+        .collect();
+    let pairs: Vec<Vec<Duplicate>> = (0..bank.images())
+        .into_par_iter()
+        .map(|first| {
+            // The distance of the means is never above that of the images (Jensen), so most pairs cost one row.
+            let candidates =
+                (first + 1..bank.images()).filter(|&second| distance(&means[first], &means[second]) < NEARLY_THE_SAME);
+            let measured = candidates.map(|second| {
+                (
+                    second,
+                    scaled_distance(bank.image(first), bank.image(second), standardizer),
+                )
+            });
+            let near = measured.filter(|(_, distance)| *distance < NEARLY_THE_SAME);
+            let described = near.map(|(second, distance)| Duplicate {
+                first: names[first].clone(),
+                second: names[second].clone(),
+                distance,
+            });
+            described.collect()
+        })
+        .collect();
+    pairs.concat()
+}
+
+/// Whether the loss of the last epochs swings by more than half of what it is.
+pub(crate) fn oscillates(training: &[EpochCard]) -> bool {
+    if training.len() < 2 * LAST_EPOCHS {
+        return false;
+    }
+    let losses = training[training.len() - LAST_EPOCHS..].iter().map(|epoch| epoch.loss);
+    let (low, high) = losses.clone().fold((f64::MAX, f64::MIN), |(low, high), loss| {
+        (low.min(loss), high.max(loss))
+    });
+    let mean = losses.sum::<f64>() / LAST_EPOCHS as f64;
+    high - low > 0.5 * mean
+}
+
+fn mean_row(rows: &[f32], standardizer: &Standardizer) -> Vec<f32> {
+    let dim = standardizer.dim();
+    let mut sums = vec![0.0_f64; dim];
+    for row in rows.chunks_exact(dim) {
+        for (sum, &value) in sums.iter_mut().zip(row) {
+            *sum += f64::from(value);
+        }
+    }
+    let count = (rows.len() / dim) as f64;
+    let means = sums.iter().zip(standardizer.mean().iter().zip(standardizer.scale()));
+    means
+        .map(|(sum, (&mean, &scale))| (sum / count - f64::from(mean)) as f32 * scale)
+        .collect()
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    let sum: f32 = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum();
+    (sum / a.len() as f32).sqrt()
+}
+
+fn scaled_distance(a: &[f32], b: &[f32], standardizer: &Standardizer) -> f32 {
+    let dim = standardizer.dim();
+    let rows = a.chunks_exact(dim).zip(b.chunks_exact(dim));
+    let sum: f64 = rows
+        .map(|(a, b)| {
+            let differences = a.iter().zip(b).zip(standardizer.scale());
+            let squares = differences.map(|((a, b), scale)| ((a - b) * scale) * ((a - b) * scale));
+            f64::from(squares.sum::<f32>())
+        })
+        .sum();
+    (sum / a.len() as f64).sqrt() as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_score_far_out_is_a_suspect_and_the_highest_of_a_normal_set_is_not() {
+        let held_out = |scores: &[f32]| -> Vec<HeldOut> {
+            let named = scores.iter().enumerate().map(|(index, &score)| HeldOut {
+                file: format!("{index}.png"),
+                score,
+                peak: score,
+            });
+            named.collect()
+        };
+        let normal = [0.1, 0.12, 0.08, 0.11, 0.09, 0.13, 0.15, 0.1, 0.07];
+        assert!(suspects(&held_out(&normal)).is_empty());
+        let mut odd = normal.to_vec();
+        odd.insert(4, 0.9);
+        let found = suspects(&held_out(&odd));
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].file, "4.png");
+    }
+}

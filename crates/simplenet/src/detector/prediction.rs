@@ -1,0 +1,264 @@
+//! What a detector says about an image.
+
+use serde::{Deserialize, Serialize};
+use simplenet_metrics::{MapShape, Regions};
+
+use super::geometry::{Geometry, PixelBox};
+use crate::error::Error;
+
+/// Good or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The score is below the threshold, or no region is as large as a defect must be.
+    Good,
+    /// The score is at or above the threshold.
+    Defect,
+}
+
+/// What a detector says about an image. All coordinates are those of the upright source image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// The largest patch score; higher = more anomalous.
+    pub score: f32,
+    /// From here on a score is a defect.
+    pub threshold: f32,
+    /// The decision.
+    pub verdict: Verdict,
+    /// Where the defect is, the most anomalous region first; empty for a good image.
+    pub regions: Vec<Region>,
+    /// The anomaly map.
+    pub map: AnomalyMap,
+}
+
+/// A connected area (8 neighbours) of an anomaly map at or above the pixel threshold.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Region {
+    /// The smallest box around it.
+    #[serde(rename = "box")]
+    pub bounds: PixelBox,
+    /// Its area in source pixels, rounded.
+    pub area: u64,
+    /// Its most anomalous point.
+    pub peak: Peak,
+    /// The mean of its pixels' centres: column, row.
+    pub centroid: [f64; 2],
+}
+
+/// The most anomalous point of a region.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Peak {
+    /// Column.
+    pub x: f64,
+    /// Row.
+    pub y: f64,
+    /// Value of the anomaly map there.
+    pub score: f32,
+}
+
+/// The anomaly map of an image: patch scores, enlarged to the crop and smoothed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnomalyMap {
+    /// `[side, side]` values, row by row; higher = more anomalous.
+    pub values: Vec<f32>,
+    /// Where the crop lies in the source.
+    pub geometry: Geometry,
+    /// Which pixels lie in a region, as `values`.
+    pub in_region: Vec<bool>,
+}
+
+/// What decides between good and defective.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Decision {
+    pub(crate) threshold: f32,
+    pub(crate) pixel_threshold: f32,
+    /// Source pixels.
+    pub(crate) min_area: u64,
+}
+
+impl Decision {
+    pub(crate) fn judge(&self, score: f32, values: Vec<f32>, geometry: Geometry) -> Result<Prediction, Error> {
+        let mut in_region = vec![false; values.len()];
+        let mut regions = Vec::new();
+        if score >= self.threshold {
+            let level = self.level(&values);
+            let marked: Vec<bool> = values.iter().map(|&value| value >= level).collect();
+            let shape = MapShape {
+                images: 1,
+                height: geometry.side,
+                width: geometry.side,
+            };
+            let found = Regions::find(&marked, shape)?;
+            let mut sums: Vec<Sums> = found.areas.iter().map(|_| Sums::new()).collect();
+            for run in &found.runs {
+                sums[run.region as usize].add(run.start..run.end, &values, geometry.side);
+            }
+            let described: Vec<Region> = sums.iter().map(|sums| sums.region(&geometry)).collect();
+            for run in &found.runs {
+                let kept = described[run.region as usize].area >= self.min_area;
+                in_region[run.start..run.end].fill(kept);
+            }
+            regions = described;
+            regions.retain(|region| region.area >= self.min_area);
+            regions.sort_by(|a, b| b.peak.score.total_cmp(&a.peak.score));
+        }
+        let verdict = if regions.is_empty() {
+            Verdict::Good
+        } else {
+            Verdict::Defect
+        };
+        Ok(Prediction {
+            score,
+            threshold: self.threshold,
+            verdict,
+            regions,
+            map: AnomalyMap {
+                values,
+                geometry,
+                in_region,
+            },
+        })
+    }
+
+    /// From which value on a pixel of a defective image's map is part of a region: the pixel threshold, or halfway from
+    /// the median to the maximum where that stays below it. The image's score is the largest *raw* patch score, so a
+    /// defect of one patch may pass while the smoothed map does not, and it still has to be somewhere.
+    fn level(&self, values: &[f32]) -> f32 {
+        let highest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        if highest >= self.pixel_threshold {
+            return self.pixel_threshold;
+        }
+        let mut sorted = values.to_vec();
+        let (_, median, _) = sorted.select_nth_unstable_by(values.len() / 2, f32::total_cmp);
+        0.5 * (*median + highest)
+    }
+}
+
+/// What is summed up over a region, in crop pixels.
+struct Sums {
+    left: usize,
+    right: usize,
+    top: usize,
+    bottom: usize,
+    count: u64,
+    x: f64,
+    y: f64,
+    peak: (usize, usize, f32),
+}
+
+impl Sums {
+    fn new() -> Sums {
+        Sums {
+            left: usize::MAX,
+            right: 0,
+            top: usize::MAX,
+            bottom: 0,
+            count: 0,
+            x: 0.0,
+            y: 0.0,
+            peak: (0, 0, f32::NEG_INFINITY),
+        }
+    }
+
+    fn add(&mut self, run: std::ops::Range<usize>, values: &[f32], width: usize) {
+        let (y, first) = (run.start / width, run.start % width);
+        self.left = self.left.min(first);
+        self.right = self.right.max(first + run.len());
+        self.top = self.top.min(y);
+        self.bottom = self.bottom.max(y + 1);
+        for (x, &value) in (first..).zip(&values[run]) {
+            self.count += 1;
+            self.x += x as f64 + 0.5;
+            self.y += y as f64 + 0.5;
+            if value > self.peak.2 {
+                self.peak = (x, y, value);
+            }
+        }
+    }
+
+    fn region(&self, geometry: &Geometry) -> Region {
+        let count = self.count as f64;
+        let (peak_x, peak_y, score) = self.peak;
+        let [x, y] = geometry.to_source(peak_x as f64 + 0.5, peak_y as f64 + 0.5);
+        Region {
+            bounds: geometry.box_to_source(self.left, self.top, self.right, self.bottom),
+            area: (count * geometry.pixel_area()).round() as u64,
+            peak: Peak { x, y, score },
+            centroid: geometry.to_source(self.x / count, self.y / count),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DECISION: Decision = Decision {
+        threshold: 1.0,
+        pixel_threshold: 0.5,
+        min_area: 0,
+    };
+
+    /// A crop of 4 × 4 that is the middle of 6 × 6, from a source of 18 × 12: every pixel is 2 × 2 source pixels.
+    fn geometry() -> Geometry {
+        Geometry::new(18, 12, 6, 4)
+    }
+
+    fn map() -> Vec<f32> {
+        #[rustfmt::skip]
+        let values = vec![
+            0.9, 0.0, 0.0, 0.0,
+            0.0, 0.6, 0.0, 0.0,
+            0.0, 0.0, 0.0, 0.0,
+            0.0, 0.0, 0.0, 0.7,
+        ];
+        values
+    }
+
+    #[test]
+    fn regions_touch_by_corners_and_are_measured_in_source_pixels() -> Result<(), Error> {
+        let prediction = DECISION.judge(1.0, map(), geometry())?;
+        assert_eq!(prediction.verdict, Verdict::Defect);
+        let [diagonal, single] = &prediction.regions[..] else {
+            panic!("two regions, not {:?}", prediction.regions);
+        };
+        // The crop begins at column (9 - 4) / 2 = 2 and row 1 of the resized image.
+        let expected = PixelBox {
+            x: 4,
+            y: 2,
+            width: 4,
+            height: 4,
+        };
+        assert_eq!((diagonal.bounds, diagonal.area), (expected, 8));
+        assert_eq!(diagonal.centroid, [6.0, 4.0]);
+        assert_eq!([diagonal.peak.x, diagonal.peak.y], [5.0, 3.0]);
+        assert_eq!((single.area, single.peak.score), (4, 0.7));
+        Ok(())
+    }
+
+    #[test]
+    fn small_regions_are_no_defects() -> Result<(), Error> {
+        let larger = Decision {
+            min_area: 5,
+            ..DECISION
+        };
+        let prediction = larger.judge(1.0, map(), geometry())?;
+        assert_eq!(prediction.regions.len(), 1);
+        assert_eq!(prediction.map.in_region.iter().filter(|&&inside| inside).count(), 2);
+        let none = Decision {
+            min_area: 9,
+            ..DECISION
+        };
+        assert_eq!(none.judge(1.0, map(), geometry())?.verdict, Verdict::Good);
+        Ok(())
+    }
+
+    #[test]
+    fn a_defect_that_smoothing_flattens_is_still_somewhere() -> Result<(), Error> {
+        let weak: Vec<f32> = map().iter().map(|value| 0.1 * value).collect();
+        let prediction = DECISION.judge(1.2, weak, geometry())?;
+        assert_eq!(prediction.verdict, Verdict::Defect);
+        assert_eq!(prediction.regions[0].peak.score, 0.1 * 0.9);
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+//! Images kept in the detector file with their scores: if they no longer get them, something has changed.
+
+use serde::{Deserialize, Serialize};
+use simplenet_data::{Preprocess, Rgb8};
+use simplenet_heads::Scorer;
+
+use super::settings::DetectorConfig;
+use super::{Scored, score_prepared};
+use crate::error::Error;
+use crate::pipeline::Pipeline;
+
+/// How far a score may move. Other instruction sets add in another order, which moves scores by 1e-5; another decoder,
+/// network or head moves them by more than this.
+pub(super) const TOLERANCE: f32 = 1e-3;
+
+/// A training image as the network sees it, and its score.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Reference {
+    pub(super) expected: Expected,
+    /// `crop × crop` pixels.
+    pub(super) pixels: Rgb8,
+}
+
+/// What a reference image is and what it should score.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Expected {
+    pub(super) file: String,
+    pub(super) score: f32,
+}
+
+impl Reference {
+    /// What the parts make of it now.
+    pub(super) fn score(&self, pipeline: &Pipeline, scorer: &Scorer, config: &DetectorConfig) -> Result<f32, Error> {
+        score_crop(&self.pixels, pipeline, scorer, config)
+    }
+}
+
+/// The score of an image that is already cropped.
+pub(super) fn score_crop(
+    crop: &Rgb8,
+    pipeline: &Pipeline,
+    scorer: &Scorer,
+    config: &DetectorConfig,
+) -> Result<f32, Error> {
+    let preprocess = pipeline.preprocess();
+    let side = preprocess.crop();
+    // Resizing to its own size leaves an image as it is.
+    let unresized = Preprocess::new(side, side, preprocess.mean(), preprocess.std())?;
+    match &score_prepared(pipeline, scorer, config, &unresized.apply(crop))?[..] {
+        [Scored { score, .. }] => Ok(*score),
+        _ => Err(Error::Internal("one crop gave not one score")),
+    }
+}

@@ -1,0 +1,106 @@
+use std::path::Path;
+
+use proptest::prelude::*;
+use safetensors::SafeTensors;
+use sha2::{Digest, Sha256};
+use simplenet::{Detector, Error, LoadOptions};
+
+use crate::support::detector;
+
+fn load(bytes: &[u8]) -> Result<Detector, Error> {
+    Detector::from_bytes(bytes, Path::new("part.simplenet"), &LoadOptions::default())
+}
+
+fn refusal(bytes: &[u8]) -> String {
+    load(bytes).err().expect("it is damaged").to_string()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever bit is flipped, the file is refused; never read, and never a panic.
+    #[test]
+    fn a_flipped_bit_is_noticed(place in any::<prop::sample::Index>(), bit in 0_u32..8) {
+        let mut bytes = detector().to_bytes().unwrap();
+        // Half of the time in the header, where most can go wrong.
+        let range = if bit % 2 == 0 { bytes.len() } else { 4000 };
+        let place = place.index(range);
+        bytes[place] ^= 1_u8 << bit;
+        let message = refusal(&bytes);
+        prop_assert!(message.contains("part.simplenet is not a whole detector file"), "{message}");
+    }
+
+    #[test]
+    fn a_cut_file_is_noticed(length in any::<prop::sample::Index>()) {
+        let bytes = detector().to_bytes().unwrap();
+        let message = refusal(&bytes[..length.index(bytes.len())]);
+        prop_assert!(message.contains("is not a whole detector file"), "{message}");
+    }
+
+    #[test]
+    fn noise_is_no_detector(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert!(load(&bytes).is_err());
+    }
+}
+
+/// A file that is whole, but whose head is another: the reference images notice.
+#[test]
+fn drift_is_refused_unless_it_is_allowed() {
+    let mut bytes = detector().to_bytes().unwrap();
+    let place = |bytes: &[u8], name: &str| {
+        let file = SafeTensors::deserialize(bytes).unwrap();
+        let data = file.tensor(name).unwrap().data();
+        let start = data.as_ptr() as usize - bytes.as_ptr() as usize;
+        start..start + data.len()
+    };
+    let weights = place(&bytes, "head.disc.fc2.weight");
+    for weight in bytes[weights].as_chunks_mut::<4>().0 {
+        *weight = (f32::from_le_bytes(*weight) * 1.02).to_le_bytes();
+    }
+    let checksum = place(&bytes, "sha256");
+    bytes[checksum.clone()].fill(0);
+    let digest = Sha256::digest(&bytes);
+    bytes[checksum].copy_from_slice(&digest);
+
+    let message = refusal(&bytes);
+    assert!(
+        message.contains("have drifted") && message.contains("--allow-drift"),
+        "{message}"
+    );
+    let options = LoadOptions {
+        allow_drift: true,
+        ..LoadOptions::default()
+    };
+    assert!(Detector::from_bytes(&bytes, Path::new("part.simplenet"), &options).is_ok());
+}
+
+#[test]
+fn another_backbone_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("part.simplenet");
+    detector().save(&path).unwrap();
+    let missing = LoadOptions {
+        weights: Some(folder.path().join("gone.safetensors")),
+        ..LoadOptions::default()
+    };
+    let message = Detector::load(&path, &missing).err().unwrap().to_string();
+    assert!(message.contains("gone.safetensors"), "{message}");
+    let message = Detector::load(folder.path().join("none"), &LoadOptions::default())
+        .err()
+        .unwrap();
+    assert!(message.to_string().contains("cannot read"), "{message}");
+}
+
+#[test]
+fn a_failed_save_leaves_the_old_file_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("part.simplenet");
+    // A folder of the same name cannot be replaced by a file.
+    std::fs::create_dir(&path).unwrap();
+    let message = detector().save(&path).unwrap_err().to_string();
+    assert!(
+        message.contains("cannot write") && message.contains("part.simplenet"),
+        "{message}"
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}

@@ -1,0 +1,159 @@
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder, RgbImage};
+use simplenet::detector::card::ThresholdCard;
+use simplenet::{Detector, LoadOptions, Prediction, Rgb8, Verdict, open_upright};
+
+use crate::support::{detector, ring};
+
+fn test_images() -> Vec<Rgb8> {
+    let dataset = simplenet_data::folder::load(ring()).expect("the set has a test folder");
+    let images = dataset.test.iter().map(|sample| open_upright(sample.source.path()));
+    images.collect::<Result<_, _>>().expect("they are all images")
+}
+
+#[test]
+fn a_prediction_does_not_depend_on_its_batch() {
+    let images = test_images();
+    let together = detector().predict_batch(&images).unwrap();
+    let alone: Vec<Prediction> = images.iter().map(|image| detector().predict(image).unwrap()).collect();
+    assert_eq!(together, alone);
+    let mut reversed = images;
+    reversed.reverse();
+    let mut backwards = detector().predict_batch(&reversed[..3]).unwrap();
+    backwards.reverse();
+    assert_eq!(backwards, alone[alone.len() - 3..]);
+}
+
+#[test]
+fn a_prediction_does_not_depend_on_the_file_s_place_or_the_number_of_threads() {
+    let images = test_images();
+    let here = detector().predict_batch(&images).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let path = elsewhere.path().join("moved.simplenet");
+    detector().save(&path).unwrap();
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let there = pool.install(|| {
+            let loaded = Detector::load(&path, &LoadOptions::default()).unwrap();
+            loaded.predict_batch(&images).unwrap()
+        });
+        assert_eq!(here, there, "{threads} threads");
+    }
+}
+
+#[test]
+fn scores_are_those_of_the_evaluation() {
+    let dataset = simplenet_data::folder::load(ring()).unwrap();
+    let memory = simplenet::BankMemory::new(1 << 30);
+    let pipeline = detector().pipeline();
+    let (bank, _) = pipeline
+        .bank(&dataset.test, &memory, |_| Ok::<_, simplenet::Error>(()))
+        .unwrap();
+    let scores = simplenet::Scores::of(detector().head(), &bank, pipeline.grid()).unwrap();
+    let predicted: Vec<f32> = test_images()
+        .iter()
+        .map(|image| detector().predict(image).unwrap().score)
+        .collect();
+    assert_eq!(scores.images, predicted);
+}
+
+#[test]
+fn the_threshold_decides_and_its_side_is_the_defect_s() {
+    let image = &test_images()[0];
+    let file = detector().to_bytes().unwrap();
+    let mut detector = Detector::from_bytes(&file, "memory".as_ref(), &LoadOptions::default()).unwrap();
+    let score = detector.predict(image).unwrap().score;
+    detector
+        .set_threshold(ThresholdCard::Fixed { threshold: score })
+        .unwrap();
+    let defect = detector.predict(image).unwrap();
+    assert_eq!(defect.verdict, Verdict::Defect);
+    assert!(!defect.regions.is_empty());
+    let inspected = defect.map.geometry.inspected();
+    for region in &defect.regions {
+        let bounds = region.bounds;
+        assert!(bounds.x >= inspected.x && bounds.x + bounds.width <= inspected.x + inspected.width);
+        assert!(region.peak.x > bounds.x as f64 && region.peak.x < (bounds.x + bounds.width) as f64);
+        assert!(region.centroid[1] > bounds.y as f64 && region.centroid[1] < (bounds.y + bounds.height) as f64);
+    }
+    detector
+        .set_threshold(ThresholdCard::Fixed {
+            threshold: score.next_up(),
+        })
+        .unwrap();
+    let good = detector.predict(image).unwrap();
+    assert_eq!((good.verdict, good.regions.len()), (Verdict::Good, 0));
+    let nan = ThresholdCard::Fixed { threshold: f32::NAN };
+    assert!(detector.set_threshold(nan).unwrap_err().to_string().contains("finite"));
+}
+
+/// A camera on its side writes the rotated pixels and says so in EXIF (orientation 6: turn by 90 degrees clockwise).
+#[test]
+fn exif_orientation_is_applied() {
+    let upright = &test_images()[0];
+    let (width, height) = (upright.width() as u32, upright.height() as u32);
+    let upright_buffer = RgbImage::from_raw(width, height, upright.data().to_vec()).unwrap();
+    let stored = image::imageops::rotate270(&upright_buffer);
+    #[rustfmt::skip]
+    let exif = vec![
+        b'I', b'I', 42, 0, 8, 0, 0, 0, // little endian, first directory at 8
+        1, 0, 0x12, 0x01, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, // one entry: orientation, one short, 6
+        0, 0, 0, 0,
+    ];
+    let mut bytes = Vec::new();
+    let mut encoder = PngEncoder::new(&mut bytes);
+    encoder.set_exif_metadata(exif).unwrap();
+    encoder
+        .write_image(
+            stored.as_raw(),
+            stored.width(),
+            stored.height(),
+            ExtendedColorType::Rgb8,
+        )
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sideways.png");
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(&open_upright(&path).unwrap(), upright);
+    assert_eq!(
+        detector().predict_file(&path).unwrap(),
+        detector().predict(upright).unwrap()
+    );
+}
+
+/// 16 bits and grey reach the network like their 8-bit colour versions.
+#[test]
+fn sixteen_bit_and_grey_images_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let grey = image::GrayImage::from_fn(300, 260, |x, y| image::Luma([(x / 2 + y / 3) as u8]));
+    let wide = image::ImageBuffer::<image::Luma<u16>, _>::from_fn(300, 260, |x, y| {
+        image::Luma([u16::from(grey.get_pixel(x, y).0[0]) << 8 | 0x3F])
+    });
+    let color = image::DynamicImage::from(grey.clone()).to_rgb8();
+    let scores: Vec<f32> = [
+        ("grey.png", image::DynamicImage::from(grey)),
+        ("wide.png", image::DynamicImage::from(wide)),
+        ("color.png", image::DynamicImage::from(color)),
+    ]
+    .into_iter()
+    .map(|(name, image)| {
+        let path = folder.path().join(name);
+        image.save(&path).unwrap();
+        detector().predict_file(&path).unwrap().score
+    })
+    .collect();
+    assert_eq!(scores[0], scores[1]);
+    assert_eq!(scores[0], scores[2]);
+}
+
+/// Sizes that no camera has: a side of one pixel, and long strips.
+#[test]
+fn images_of_any_shape_are_judged() {
+    for (width, height) in [(1, 1), (1, 90), (700, 3), (257, 256)] {
+        let image = Rgb8::new(width, height, vec![90; width * height * 3]).unwrap();
+        let prediction = detector().predict(&image).unwrap();
+        let inspected = prediction.map.geometry.inspected();
+        assert!(inspected.x + inspected.width <= width && inspected.y + inspected.height <= height);
+        assert!(inspected.width > 0 && inspected.height > 0, "{width} x {height}");
+    }
+}

@@ -1,0 +1,40 @@
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use simplenet::{Detector, DetectorConfig, Source};
+use simplenet_data::toy::{self, Counts};
+
+/// The folder of the category `ring`: 12 good parts to train on, 2 good ones and one of each defect to test.
+pub(crate) fn ring() -> &'static Path {
+    static SET: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
+        let folder = tempfile::tempdir().expect("the system has a folder for temporary files");
+        let counts = Counts {
+            train: 12,
+            good: 2,
+            defective: 1,
+        };
+        let set = toy::generate_counts(folder.path(), 0, counts).expect("it can be written");
+        (folder, set.join("ring"))
+    });
+    &SET.1
+}
+
+pub(crate) fn training_images() -> Vec<Source> {
+    simplenet_data::folder::images(ring().join("train/good")).expect("there are twelve")
+}
+
+/// Two held-out heads and the real one, 30 steps each.
+pub(crate) fn quick() -> DetectorConfig {
+    DetectorConfig {
+        steps: Some(30),
+        folds: 2,
+        ..DetectorConfig::default()
+    }
+}
+
+/// One detector for all tests that only look at it.
+pub(crate) fn detector() -> &'static Detector {
+    static DETECTOR: LazyLock<Detector> =
+        LazyLock::new(|| Detector::train(&training_images(), &quick(), |_| {}).expect("twelve images are enough"));
+    &DETECTOR
+}

@@ -1,0 +1,126 @@
+use simplenet::detector::card::ThresholdCard;
+use simplenet::{Detector, DetectorConfig, Progress, Source};
+
+use crate::support::{detector, quick, training_images};
+
+#[test]
+fn the_file_is_the_same_for_any_number_of_threads() {
+    let images = training_images();
+    let config = DetectorConfig {
+        steps: Some(6),
+        ..quick()
+    };
+    let files = [1, 3].map(|threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| Detector::train(&images, &config, |_| {}).unwrap().to_bytes().unwrap())
+    });
+    assert!(files[0] == files[1]);
+}
+
+#[test]
+fn the_card_names_data_backbone_and_calibration() {
+    let card = detector().card();
+    assert_eq!((card.data.images, card.data.size), (12, [256, 256]));
+    assert_eq!(card.data.names_sha256.len(), 64);
+    assert_eq!(card.backbone.weights, None);
+    assert_eq!(card.calibration.held_out.len(), 12);
+    assert_eq!(card.calibration.held_out[0].file, "000.png");
+    assert_eq!(card.training.len(), 10); // 30 steps of 4 images
+    let ThresholdCard::Contract(contract) = &card.calibration.threshold else {
+        panic!("a new detector keeps a contract, not {:?}", card.calibration.threshold);
+    };
+    assert_eq!((contract.held_out, contract.rejected), (12, 0));
+    // 1 - 0.05^(1/12)
+    assert!((contract.bound - 0.2209).abs() < 1e-4);
+    assert_eq!(contract.more_images_needed(), 299 - 12);
+}
+
+#[test]
+fn progress_counts_images_and_heads() {
+    let mut seen = Vec::new();
+    let config = DetectorConfig {
+        steps: Some(3),
+        ..quick()
+    };
+    Detector::train(&training_images(), &config, |progress| seen.push(progress)).unwrap();
+    let features = |done| Progress::Features { done, images: 12 };
+    let head = |head| Progress::Head {
+        head,
+        heads: 3,
+        epoch: 1,
+        epochs: 1,
+    };
+    assert_eq!(seen, [features(8), features(12), head(1), head(2), head(3)]);
+}
+
+#[test]
+fn a_file_that_is_no_image_is_named_and_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken.png");
+    std::fs::write(&broken, "not a picture").unwrap();
+    let mut images = training_images();
+    images.truncate(5);
+    images.insert(2, Source::File(broken.clone()));
+    let config = DetectorConfig {
+        steps: Some(2),
+        ..quick()
+    };
+    let detector = Detector::train(&images, &config, |_| {}).unwrap();
+    let data = &detector.card().data;
+    assert_eq!((data.images, data.unreadable.len()), (5, 1));
+    assert_eq!(data.unreadable[0].file, broken.display().to_string());
+
+    images.truncate(4);
+    let error = Detector::train(&images, &config, |_| {}).err().unwrap().to_string();
+    assert!(
+        error.starts_with("3 images can be read and 1 cannot; at least 4"),
+        "{error}"
+    );
+    assert!(error.contains("broken.png"), "{error}");
+}
+
+#[test]
+fn a_duplicate_is_found() {
+    let mut images = training_images();
+    images.truncate(6);
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy.png");
+    std::fs::copy(images[1].path(), &copy).unwrap();
+    images.push(Source::File(copy));
+    let config = DetectorConfig {
+        steps: Some(2),
+        ..quick()
+    };
+    let detector = Detector::train(&images, &config, |_| {}).unwrap();
+    let [duplicate] = &detector.card().hygiene.duplicates[..] else {
+        panic!("one pair, not {:?}", detector.card().hygiene.duplicates);
+    };
+    assert_eq!(
+        (duplicate.first.as_str(), duplicate.second.as_str(), duplicate.distance),
+        ("001.png", "copy.png", 0.0)
+    );
+}
+
+#[test]
+fn a_configuration_that_cannot_train_is_refused() {
+    let refused = |config: DetectorConfig| Detector::train(&training_images(), &config, |_| {}).err().unwrap();
+    let message = |config| refused(config).to_string();
+    assert!(message(DetectorConfig { folds: 1, ..quick() }).contains("`folds` is 1"));
+    assert!(
+        message(DetectorConfig {
+            steps: Some(0),
+            ..quick()
+        })
+        .contains("`steps` is 0")
+    );
+    let rate = DetectorConfig {
+        max_false_reject: 1.0,
+        ..quick()
+    };
+    assert!(message(rate).contains("`max-false-reject` is 1"));
+    let weights = DetectorConfig {
+        weights: Some("no/such.safetensors".into()),
+        ..quick()
+    };
+    assert!(message(weights).contains("no/such.safetensors"));
+}
