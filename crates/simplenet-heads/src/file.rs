@@ -145,7 +145,7 @@ fn view<'a>(file: &SafeTensors<'a>, prefix: &str, name: &str) -> Result<TensorVi
     file.tensor(&format!("{prefix}{name}")).map_err(missing)
 }
 
-fn read<T: Scalar>(file: &SafeTensors<'_>, prefix: &str, name: &str, shape: &[usize]) -> Result<Vec<T>> {
+pub(crate) fn read<T: Scalar>(file: &SafeTensors<'_>, prefix: &str, name: &str, shape: &[usize]) -> Result<Vec<T>> {
     let view = view(file, prefix, name)?;
     if view.shape() != shape {
         let found = view.shape();
@@ -183,7 +183,7 @@ fn read<T: Scalar>(file: &SafeTensors<'_>, prefix: &str, name: &str, shape: &[us
     Ok(values)
 }
 
-fn store<T: Scalar>(name: String, shape: Vec<usize>, values: &[T]) -> StoredTensor {
+pub(crate) fn store<T: Scalar>(name: String, shape: Vec<usize>, values: &[T]) -> StoredTensor {
     let mut bytes = Vec::with_capacity(size_of_val(values));
     values.iter().for_each(|value| value.push_bytes(&mut bytes));
     StoredTensor {
@@ -192,4 +192,35 @@ fn store<T: Scalar>(name: String, shape: Vec<usize>, values: &[T]) -> StoredTens
         dtype: T::DTYPE,
         bytes,
     }
+}
+
+/// The shape of a tensor.
+pub(crate) fn shape(file: &SafeTensors<'_>, prefix: &str, name: &str) -> Result<Vec<usize>> {
+    Ok(view(file, prefix, name)?.shape().to_vec())
+}
+
+/// Refuses a file that has other tensors with this prefix.
+pub(crate) fn only_known(file: &SafeTensors<'_>, prefix: &str, known: &[&str]) -> Result<()> {
+    let names = file.names().into_iter().filter_map(|name| name.strip_prefix(prefix));
+    match names.filter(|name| !known.contains(name)).min() {
+        Some(name) => Err(Error::NotAHead(format!(
+            "{prefix}{name} belongs to no head of this kind"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// A one-dimensional tensor of indices.
+pub(crate) fn read_indices(file: &SafeTensors<'_>, prefix: &str, name: &str) -> Result<Vec<usize>> {
+    let view = view(file, prefix, name)?;
+    if view.dtype() != Dtype::I64 || view.shape().len() != 1 {
+        let (dtype, shape) = (view.dtype(), view.shape());
+        return Err(Error::NotAHead(format!(
+            "{prefix}{name} is {dtype:?} {shape:?}, expected I64 and one dimension"
+        )));
+    }
+    let (chunks, _) = view.data().as_chunks::<8>();
+    let values = chunks.iter().map(|&bytes| usize::try_from(i64::from_le_bytes(bytes)));
+    let negative = |_| Error::NotAHead(format!("{prefix}{name} has a negative value"));
+    values.collect::<std::result::Result<_, _>>().map_err(negative)
 }

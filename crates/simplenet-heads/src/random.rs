@@ -12,6 +12,9 @@ enum Purpose {
     Weights = 1,
     Order = 2,
     Noise = 3,
+    Projection = 4,
+    StartingPoints = 5,
+    Channels = 6,
 }
 
 /// Elements that one task fills. Bytes do not depend on it: every element has its own counter.
@@ -50,4 +53,26 @@ pub(crate) fn fill_biases<T: Scalar>(out: &mut [T], seed: u64, index: usize, bou
     for out in out {
         *out = T::from_f32(((2.0 * generator.uniform_f64() - 1.0) * bound) as f32);
     }
+}
+
+/// A matrix of `len` normals, to project features with.
+pub(crate) fn projection(len: usize, seed: u64, sigma: f64) -> Vec<f32> {
+    let mut matrix = vec![0.0; len];
+    fill_normal(&mut matrix, key(seed, Purpose::Projection, 0), 0, sigma as f32);
+    matrix
+}
+
+/// Different numbers below `below`, `count` of them or all, in random order.
+pub(crate) fn distinct(count: usize, below: usize, seed: u64) -> Vec<usize> {
+    let mut order = noise::permutation(below, key(seed, Purpose::StartingPoints, 0));
+    order.truncate(count);
+    order
+}
+
+/// `count` of `dim` channels, or all, in rising order.
+pub(crate) fn channels(count: usize, dim: usize, seed: u64) -> Vec<usize> {
+    let mut channels = noise::permutation(dim, key(seed, Purpose::Channels, 0));
+    channels.truncate(count);
+    channels.sort_unstable();
+    channels
 }

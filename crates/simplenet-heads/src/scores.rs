@@ -1,0 +1,10 @@
+//! What a detector says of one image.
+
+/// The scores of an image; higher is more anomalous.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageScores {
+    /// One score per patch, in the order of the rows.
+    pub patches: Vec<f32>,
+    /// The score of the whole image.
+    pub image: f32,
+}
