@@ -1,4 +1,23 @@
-//! Tensor to tensor: the arithmetic that everything above stands on.
+//! Tensor to tensor: the arithmetic that everything above stands on. No gradients, no model, no files.
+//!
+//! A [`graph::Graph`] is a convolution network as data. [`engine::Engine`] compiles it for the processor;
+//! [`candle_graph`] runs it through candle, which is the reference and the way to other devices. [`patch`] turns feature
+//! maps into patch rows, [`gemm()`](gemm::gemm) multiplies matrices, [`noise`] draws the project's random numbers and
+//! [`maps`] turns patch scores into anomaly maps. [`isa::Isa`] is the instruction set that all of them use, chosen once at
+//! run time (`SIMPLENET_ISA` forces one).
+//!
+//! Every kernel stands beside a slow, plain reference it is tested against, and gives the same bytes for any number of
+//! threads: work is split by size, never by thread count, and a sum is never split.
+//!
+//! ```
+//! use simplenet_kernels::gemm::{Accumulate, MatMut, MatRef, gemm};
+//!
+//! let (a, b) = ([1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0_f32, 0.0, 2.0]);
+//! let mut c = [0.0_f32; 2];
+//! gemm(MatRef::new(&a, 2, 3)?, MatRef::new(&b, 3, 1)?, MatMut::new(&mut c, 2, 1)?, Accumulate::Overwrite)?;
+//! assert_eq!(c, [7.0, 16.0]);
+//! # Ok::<(), simplenet_kernels::gemm::GemmError>(())
+//! ```
 #![expect(
     unsafe_code,
     reason = "SIMD intrinsics and disjoint writes from threads; each with its SAFETY comment"
