@@ -50,6 +50,6 @@ pub use detector::{
 };
 pub use error::Error;
 pub use evaluation::{Evaluation, Scores, Truth};
-pub use photo::open_upright;
+pub use photo::{is_upright, open_upright};
 pub use pipeline::{BankMemory, Pipeline};
 pub use simplenet_data::{Rgb8, Source};

@@ -20,6 +20,14 @@ pub fn open_upright(path: impl AsRef<Path>) -> Result<Rgb8, Error> {
     Ok(Photo::open(&Source::File(path.as_ref().to_owned()))?.pixels)
 }
 
+/// Whether an image file has its pixels as they are to be seen.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub fn is_upright(path: impl AsRef<Path>) -> Result<bool, Error> {
+    Ok(orientation(&read(path.as_ref())?) == Orientation::NoTransforms)
+}
+
 /// Upright pixels, with what identifies the file they came from.
 pub(crate) struct Photo {
     pub(crate) pixels: Rgb8,

@@ -10,8 +10,10 @@ mod reference;
 mod settings;
 mod training;
 
+use std::borrow::Borrow;
 use std::path::Path;
 
+use rayon::prelude::*;
 use simplenet_data::Rgb8;
 use simplenet_heads::{Head, Scorer};
 use simplenet_kernels::maps;
@@ -76,13 +78,14 @@ impl Detector {
     ///
     /// # Errors
     /// As [`Detector::predict`].
-    pub fn predict_batch(&self, images: &[Rgb8]) -> Result<Vec<Prediction>, Error> {
-        let geometries: Vec<Geometry> = images.iter().map(|image| self.geometry(image)).collect();
-        let inputs: Vec<f32> = images
-            .iter()
-            .flat_map(|image| self.pipeline.preprocess().apply(image))
+    pub fn predict_batch<I: Borrow<Rgb8> + Sync>(&self, images: &[I]) -> Result<Vec<Prediction>, Error> {
+        let geometries: Vec<Geometry> = images.iter().map(|image| self.geometry(image.borrow())).collect();
+        let preprocess = self.pipeline.preprocess();
+        let inputs: Vec<Vec<f32>> = images
+            .par_iter()
+            .map(|image| preprocess.apply(image.borrow()))
             .collect();
-        self.predict_prepared(&inputs, &geometries)
+        self.predict_prepared(&inputs.concat(), &geometries)
     }
 
     /// Judges network inputs `[images, 3, crop, crop]`, as [`Pipeline::preprocess`] makes them, of images with these

@@ -88,6 +88,21 @@ impl Default for DetectorConfig {
 }
 
 impl DetectorConfig {
+    /// The defaults for a backbone: 1024 hidden channels for the wide features of a ResNet, and the paper's noise for the
+    /// paper's backbone, whose features it is a length in. The others have their features standardised.
+    pub fn for_backbone(backbone: Arch) -> DetectorConfig {
+        let mut config = DetectorConfig::default();
+        config.model.features.backbone = backbone;
+        if backbone != Arch::EfficientNetLite0 {
+            config.model.head.hidden = 1024;
+        }
+        if backbone == Arch::WideResNet50_2 {
+            config.model.scale = FeatureScale::Absolute;
+            config.model.train.noise = 0.015;
+        }
+        config
+    }
+
     /// Refuses what cannot train.
     ///
     /// # Errors

@@ -1,0 +1,190 @@
+//! The command line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use simplenet::{Detector, LoadOptions};
+use simplenet_backbone::Arch;
+
+#[derive(Parser)]
+#[command(
+    name = "simplenet",
+    version,
+    about = "Learn from photographs of good parts, then find those that are not",
+    long_about = "Learn from photographs of good parts, then find those that are not. Everything is in this program: no \
+                  downloads, no network.\n\n  simplenet train good/ --out part.simplenet\n  simplenet predict \
+                  part.simplenet new/ --heatmaps maps/"
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Args, Clone)]
+pub(crate) struct Common {
+    /// Print errors and data only
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Threads; all cores if not given. Scores do not depend on it
+    #[arg(long, global = true, value_name = "N", value_parser = threads)]
+    pub(crate) threads: Option<usize>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Make a detector from a folder of good parts
+    Train(Train),
+    /// Judge images: one JSON line each
+    Predict(Predict),
+    /// Measure a detector on labelled images
+    Evaluate(Evaluate),
+    /// Show or change the threshold
+    Threshold(Threshold),
+    /// Show what a detector was made of and what to expect of it
+    Inspect(Inspect),
+    /// Measure latency and throughput
+    Bench(Bench),
+}
+
+#[derive(Args)]
+pub(crate) struct Train {
+    /// Folder of good parts, a category in MVTec AD's layout, or a glob in quotes
+    pub(crate) good: PathBuf,
+    /// The detector file to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Labelled images (good/ and one folder per defect, or a category) to measure the detector on; nothing is learnt from
+    /// them
+    #[arg(long, value_name = "DIR")]
+    pub(crate) test: Option<PathBuf>,
+    /// Share of good parts that may be rejected
+    #[arg(long, value_name = "RATE", default_value_t = 0.01)]
+    pub(crate) max_false_reject: f64,
+    /// Smallest defect, in pixels of the image
+    #[arg(long, value_name = "PIXELS", default_value_t = 0)]
+    pub(crate) min_defect_area: u64,
+    /// Frozen network; all but the default need --weights
+    #[arg(long, default_value_t = Arch::EfficientNetLite0)]
+    pub(crate) backbone: Arch,
+    /// Its checkpoint (.safetensors or .pth)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weights: Option<PathBuf>,
+    /// Passes over the images, instead of a number of steps that suits any number of images
+    #[arg(long, value_name = "N")]
+    pub(crate) epochs: Option<usize>,
+    /// Length of the shorter side after resizing
+    #[arg(long, value_name = "PIXELS", default_value_t = 256)]
+    pub(crate) resize: usize,
+    /// Side of the middle square that is looked at, after resizing
+    #[arg(long, value_name = "PIXELS", default_value_t = 224)]
+    pub(crate) crop: usize,
+    /// Parts into which the images are divided for held-out scores
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) folds: usize,
+    /// Seed of weights, noise and order
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+/// A detector file, and how to load it.
+#[derive(Args)]
+pub(crate) struct Model {
+    /// The detector file
+    #[arg(value_name = "DETECTOR")]
+    pub(crate) path: PathBuf,
+    /// The backbone's checkpoint, where it is not in this program and has moved
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weights: Option<PathBuf>,
+    /// Load even if the reference images no longer get their scores
+    #[arg(long)]
+    pub(crate) allow_drift: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Predict {
+    #[command(flatten)]
+    pub(crate) model: Model,
+    /// Images, folders (searched to the bottom) or globs; `-` reads names from stdin, a line each, and answers each at once
+    #[arg(required = true)]
+    pub(crate) images: Vec<PathBuf>,
+    /// Folder for pictures of the images under their anomaly maps
+    #[arg(long, value_name = "DIR")]
+    pub(crate) heatmaps: Option<PathBuf>,
+    /// Folder for masks of the defects: white where a region is
+    #[arg(long, value_name = "DIR")]
+    pub(crate) masks: Option<PathBuf>,
+    /// A table of all images, written when all are judged
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+    /// Exit with 0 if all are good, 1 if there is a defect, 2 if something could not be judged
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Evaluate {
+    #[command(flatten)]
+    pub(crate) model: Model,
+    /// A folder with test/good and test/DEFECT, and ground_truth/DEFECT for masks
+    pub(crate) dataset: PathBuf,
+}
+
+#[derive(Args)]
+#[command(group = clap::ArgGroup::new("rule").args(["max_false_reject", "value", "from_test"]))]
+pub(crate) struct Threshold {
+    #[command(flatten)]
+    pub(crate) model: Model,
+    /// Choose it for this share of rejected good parts, by the held-out scores in the file
+    #[arg(long, value_name = "RATE")]
+    pub(crate) max_false_reject: Option<f64>,
+    /// Set it
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    pub(crate) value: Option<f32>,
+    /// Choose it for the highest F1 on labelled images; measure on others afterwards
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from_test: Option<PathBuf>,
+    /// Smallest defect, in pixels of the image
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) min_defect_area: Option<u64>,
+    /// Write here instead of changing the file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Inspect {
+    #[command(flatten)]
+    pub(crate) model: Model,
+}
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    pub(crate) model: Model,
+    /// An image as it comes from the camera
+    pub(crate) image: PathBuf,
+    /// Seconds to measure for
+    #[arg(long, default_value_t = 5.0)]
+    pub(crate) seconds: f64,
+}
+
+impl Model {
+    pub(crate) fn load(&self) -> Result<Detector, simplenet::Error> {
+        let options = LoadOptions {
+            weights: self.weights.clone(),
+            allow_drift: self.allow_drift,
+        };
+        Detector::load(&self.path, &options)
+    }
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    let threads: NonZeroUsize = text.parse().map_err(|error| format!("{error}"))?;
+    Ok(threads.get())
+}

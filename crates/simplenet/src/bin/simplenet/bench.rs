@@ -1,0 +1,147 @@
+//! `simplenet bench`
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+use simplenet::open_upright;
+
+use crate::Outcome;
+use crate::arguments::Bench;
+use crate::output::Output;
+use crate::predict::{BATCH, judge};
+
+/// Rounds before measuring: caches, memory, the processor's clock.
+const WARM_UP: usize = 3;
+
+#[derive(Debug, Serialize)]
+struct Report {
+    image: String,
+    threads: usize,
+    /// From the start of loading to the first verdict.
+    load_and_first_verdict_ms: f64,
+    /// One image at a time, from the file to the verdict.
+    latency: Latency,
+    /// Batches of [`BATCH`] files.
+    images_per_second: f64,
+    parts: Vec<Part>,
+}
+
+/// Milliseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Latency {
+    rounds: usize,
+    p50_ms: f64,
+    p99_ms: f64,
+}
+
+/// A part of the way of one image.
+#[derive(Debug, Serialize)]
+struct Part {
+    name: &'static str,
+    #[serde(flatten)]
+    latency: Latency,
+}
+
+pub(crate) fn run(arguments: &Bench, output: &Output) -> Result<Outcome> {
+    let positive = arguments.seconds > 0.0 && arguments.seconds.is_finite();
+    if !positive {
+        bail!("`--seconds` is {}; it is a time above 0", arguments.seconds);
+    }
+    let start = Instant::now();
+    let detector = arguments.model.load()?;
+    let image = open_upright(&arguments.image)?;
+    let geometry = detector.geometry(&image);
+    detector.predict(&image)?;
+    let load = start.elapsed();
+
+    let each = Duration::from_secs_f64(arguments.seconds / 6.0);
+    let latency = measure(each, || Ok(drop(detector.predict_file(&arguments.image)?)))?;
+    let scorer = detector.head().scorer()?;
+    let pipeline = detector.pipeline();
+    let input = pipeline.preprocess().apply(&image);
+    let rows = pipeline.features(&input)?;
+    let whole = measure(each, || Ok(drop(detector.predict_prepared(&input, &[geometry])?)))?;
+    let features = measure(each, || Ok(drop(pipeline.features(&input)?)))?;
+    let head = measure(each, || Ok(drop(scorer.score(&rows)?)))?;
+    let rest = whole.p50_ms - features.p50_ms - head.p50_ms;
+    let parts = vec![
+        Part {
+            name: "decode",
+            latency: measure(each, || Ok(drop(open_upright(&arguments.image)?)))?,
+        },
+        Part {
+            name: "resize",
+            latency: measure(each, || Ok(drop(pipeline.preprocess().apply(&image))))?,
+        },
+        Part {
+            name: "backbone",
+            latency: features,
+        },
+        Part {
+            name: "head",
+            latency: head,
+        },
+    ];
+    let batch = [arguments.image.as_path(); BATCH];
+    let throughput = measure(each, || {
+        for judged in judge(&detector, &batch) {
+            judged.prediction?;
+        }
+        Ok(())
+    })?;
+    let report = Report {
+        image: format!("{} x {}", image.width(), image.height()),
+        threads: rayon::current_num_threads(),
+        load_and_first_verdict_ms: milliseconds(load),
+        latency,
+        images_per_second: BATCH as f64 / throughput.p50_ms * 1e3,
+        parts,
+    };
+    output.either(&report, || report.to_text(rest))?;
+    Ok(Outcome::default())
+}
+
+fn measure(time: Duration, mut work: impl FnMut() -> Result<()>) -> Result<Latency> {
+    for _ in 0..WARM_UP {
+        work()?;
+    }
+    let start = Instant::now();
+    let mut rounds = Vec::new();
+    while start.elapsed() < time || rounds.is_empty() {
+        let start = Instant::now();
+        work()?;
+        rounds.push(milliseconds(start.elapsed()));
+    }
+    rounds.sort_by(f64::total_cmp);
+    let last = rounds.len() - 1;
+    Ok(Latency {
+        rounds: rounds.len(),
+        p50_ms: rounds[last / 2],
+        p99_ms: rounds[(last * 99).div_ceil(100)],
+    })
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+impl Report {
+    fn to_text(&self, rest: f64) -> String {
+        let mut lines = vec![
+            format!("image           {}, {} threads", self.image, self.threads),
+            format!("load and judge  {:8.1} ms", self.load_and_first_verdict_ms),
+            format!(
+                "latency         {:8.1} ms p50, {:.1} ms p99",
+                self.latency.p50_ms, self.latency.p99_ms
+            ),
+            format!("throughput      {:8.1} images/s", self.images_per_second),
+        ];
+        for part in &self.parts {
+            let Latency { p50_ms, p99_ms, .. } = part.latency;
+            lines.push(format!("  {:<14}{p50_ms:8.1} ms p50, {p99_ms:.1} ms p99", part.name));
+        }
+        lines.push(format!("  {:<14}{rest:8.1} ms p50", "map, regions"));
+        lines.join("\n")
+    }
+}

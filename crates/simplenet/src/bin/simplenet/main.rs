@@ -1,0 +1,99 @@
+//! `simplenet`: a detector from a folder of good parts, on the command line.
+#![expect(clippy::print_stderr, reason = "a command; its data goes to stdout through `output`")]
+
+mod arguments;
+mod bench;
+mod evaluate;
+mod inputs;
+mod inspect;
+mod output;
+mod picture;
+mod predict;
+mod progress;
+mod threshold;
+mod train;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use crate::arguments::{Arguments, Verb};
+use crate::output::Output;
+
+/// With `--exit-code`: at least one defect.
+const A_DEFECT: u8 = 1;
+/// With `--exit-code`: something could not be judged. Without it every failure is 1.
+const AN_ERROR: u8 = 2;
+
+/// What a run came to, for the exit code.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Outcome {
+    defects: bool,
+    errors: bool,
+}
+
+fn main() -> ExitCode {
+    let with_code = std::env::args_os().any(|argument| argument == "--exit-code");
+    let failure = ExitCode::from(if with_code { AN_ERROR } else { 1 });
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // `--help` and `--version` are no failures. Where even this cannot be printed nobody is listening.
+            let _ = error.print();
+            return if error.use_stderr() { failure } else { ExitCode::SUCCESS };
+        }
+    };
+    match dispatch(arguments) {
+        Ok(Outcome { errors: true, .. }) => failure,
+        Ok(Outcome { defects: true, .. }) if with_code => ExitCode::from(A_DEFECT),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", render(&error));
+            failure
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<Outcome> {
+    if let Some(threads) = arguments.common.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .context("failed to start the threads")?;
+    }
+    let output = Output::new(&arguments.common);
+    match arguments.verb {
+        Verb::Train(arguments) => train::run(arguments, &output),
+        Verb::Predict(arguments) => predict::run(arguments, &output),
+        Verb::Evaluate(arguments) => evaluate::run(&arguments, &output),
+        Verb::Threshold(arguments) => threshold::run(&arguments, &output),
+        Verb::Inspect(arguments) => inspect::run(&arguments, &output),
+        Verb::Bench(arguments) => bench::run(&arguments, &output),
+    }
+}
+
+/// The reader of our output, such as `head`, has enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// The chain of causes on one line, then every hint on its own.
+fn render(error: &anyhow::Error) -> String {
+    let mut line = String::from("error");
+    let mut hints = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        let (message, hint) = text
+            .split_once("\n\nhint: ")
+            .map_or((text.as_str(), None), |(message, hint)| (message, Some(hint)));
+        if !line.ends_with(message) {
+            line = format!("{line}: {message}");
+        }
+        hints.extend(hint.map(str::to_string));
+    }
+    hints.dedup();
+    hints.iter().fold(line, |text, hint| format!("{text}\n\nhint: {hint}"))
+}

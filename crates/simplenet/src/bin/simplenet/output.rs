@@ -1,0 +1,48 @@
+//! Where words go: data to stdout, everything else to stderr.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::arguments::Common;
+
+pub(crate) struct Output {
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+}
+
+impl Output {
+    pub(crate) fn new(common: &Common) -> Output {
+        Output {
+            json: common.json,
+            quiet: common.quiet,
+        }
+    }
+
+    /// Data: a text on stdout.
+    pub(crate) fn text(&self, text: &str) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{text}")?;
+        stdout.flush()
+    }
+
+    /// Data: one line of JSON on stdout.
+    pub(crate) fn json_line(&self, value: &impl Serialize) -> io::Result<()> {
+        self.text(&serde_json::to_string(value)?)
+    }
+
+    /// Data: the value as JSON if `--json` was given, else as text.
+    pub(crate) fn either(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> io::Result<()> {
+        if self.json {
+            return self.text(&serde_json::to_string_pretty(value)?);
+        }
+        self.text(&text())
+    }
+
+    /// A remark for a person.
+    pub(crate) fn say(&self, line: &str) {
+        if !self.quiet {
+            eprintln!("{line}");
+        }
+    }
+}

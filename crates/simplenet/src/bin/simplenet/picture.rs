@@ -1,0 +1,111 @@
+//! Pictures of anomaly maps and regions, as large as the source image.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
+use simplenet::{AnomalyMap, Rgb8, write_atomic};
+
+/// How much of the picture's own grey shows through at most.
+const OPACITY: f64 = 0.65;
+
+/// The grey image under its anomaly map. `range` is what a normal pixel scores and from where on it is marked: below the
+/// middle of it nothing is coloured, then yellow rises to red at the mark and to violet at twice the way. The
+/// outline of the regions is white. What is not judged is darkened.
+pub(crate) fn heatmap(image: &Rgb8, map: &AnomalyMap, [typical, mark]: [f32; 2]) -> Result<DynamicImage> {
+    let (width, height) = (u32::try_from(image.width())?, u32::try_from(image.height())?);
+    let pixels = image.data().as_chunks::<3>().0;
+    let span = f64::from(mark - typical).max(f64::MIN_POSITIVE);
+    let picture = RgbImage::from_fn(width, height, |x, y| {
+        let pixel = pixels[y as usize * image.width() + x as usize];
+        let grey = pixel.iter().map(|&channel| f64::from(channel)).sum::<f64>() / 3.0;
+        let [column, row] = map.geometry.to_crop(f64::from(x) + 0.5, f64::from(y) + 0.5);
+        let Some(value) = sample(map, column, row) else {
+            return Rgb([(grey * 0.4) as u8; 3]);
+        };
+        if is_outline(map, column, row) {
+            return Rgb([255; 3]);
+        }
+        let (color, opacity) = color((value - f64::from(typical)) / span);
+        Rgb(color.map(|channel| (grey * (1.0 - opacity) + channel * opacity).round() as u8))
+    });
+    Ok(picture.into())
+}
+
+/// White where a region is.
+pub(crate) fn mask(map: &AnomalyMap) -> Result<DynamicImage> {
+    let (width, height) = (u32::try_from(map.geometry.width)?, u32::try_from(map.geometry.height)?);
+    let picture = GrayImage::from_fn(width, height, |x, y| {
+        let [column, row] = map.geometry.to_crop(f64::from(x) + 0.5, f64::from(y) + 0.5);
+        let inside = index(map, column, row).is_some_and(|index| map.in_region[index]);
+        Luma([if inside { 255 } else { 0 }])
+    });
+    Ok(picture.into())
+}
+
+/// Writes a PNG under `folder/label`, which gets its ending if it has another.
+pub(crate) fn write(folder: &Path, label: &Path, picture: &DynamicImage) -> Result<()> {
+    let is_png = label
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+    let path = folder.join(if is_png {
+        label.to_owned()
+    } else {
+        label.with_added_extension("png")
+    });
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
+    }
+    let mut bytes = Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, ImageFormat::Png)?;
+    Ok(write_atomic(&path, bytes.get_ref())?)
+}
+
+/// The pixel of the map at a point of the crop, or `None` outside.
+fn index(map: &AnomalyMap, column: f64, row: f64) -> Option<usize> {
+    let side = map.geometry.side;
+    let inside = |position: f64| position >= 0.0 && position < side as f64;
+    (inside(column) && inside(row)).then(|| row as usize * side + column as usize)
+}
+
+/// The map between its pixels, bilinearly; its edge goes on to the edge of the crop.
+fn sample(map: &AnomalyMap, column: f64, row: f64) -> Option<f64> {
+    index(map, column, row)?;
+    let side = map.geometry.side;
+    let last = (side - 1) as f64;
+    let (x, y) = ((column - 0.5).clamp(0.0, last), (row - 0.5).clamp(0.0, last));
+    let (left, top) = (x as usize, y as usize);
+    let (right, bottom) = ((left + 1).min(side - 1), (top + 1).min(side - 1));
+    let (across, down) = (x - left as f64, y - top as f64);
+    let value = |x: usize, y: usize| f64::from(map.values[y * side + x]);
+    let upper = value(left, top) * (1.0 - across) + value(right, top) * across;
+    let lower = value(left, bottom) * (1.0 - across) + value(right, bottom) * across;
+    Some(upper * (1.0 - down) + lower * down)
+}
+
+/// Whether a point lies in a region whose neighbour does not.
+fn is_outline(map: &AnomalyMap, column: f64, row: f64) -> bool {
+    let Some(here) = index(map, column, row) else {
+        return false;
+    };
+    let neighbours = [(-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0)];
+    map.in_region[here]
+        && neighbours.iter().any(|(across, down)| {
+            index(map, column + across, row + down).is_some_and(|neighbour| !map.in_region[neighbour])
+        })
+}
+
+/// Colour and opacity of a value: 0 is a normal pixel, 1 is where pixels are marked.
+fn color(value: f64) -> ([f64; 3], f64) {
+    let blend = |from: [f64; 3], to: [f64; 3], share: f64| [0, 1, 2].map(|c| from[c] + (to[c] - from[c]) * share);
+    let (yellow, red, violet) = ([255.0, 230.0, 0.0], [255.0, 0.0, 0.0], [160.0, 0.0, 255.0]);
+    if value < 0.5 {
+        return (yellow, 0.0);
+    }
+    if value < 1.0 {
+        let share = (value - 0.5) * 2.0;
+        return (blend(yellow, red, share), OPACITY * share);
+    }
+    (blend(red, violet, (value - 1.0).min(1.0)), OPACITY)
+}

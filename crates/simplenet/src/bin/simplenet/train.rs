@@ -1,0 +1,126 @@
+//! `simplenet train`
+
+use std::time::Instant;
+
+use anyhow::Result;
+use simplenet::detector::card::ThresholdCard;
+use simplenet::{Detector, DetectorConfig, Progress as Step};
+
+use crate::arguments::Train;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::{Outcome, evaluate, inputs, inspect};
+
+/// Below this share of the picture a person should know that the rest is not judged.
+const SHARE_TO_MENTION: f64 = 0.9;
+
+pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
+    let start = Instant::now();
+    let config = config(&arguments);
+    let images = inputs::training(&arguments.good)?;
+    let mut progress = Progress::new(output);
+    let detector = Detector::train(&images, &config, |step| match step {
+        Step::Features { done, images } => progress.at("features", done, images),
+        Step::Head {
+            head,
+            heads,
+            epoch,
+            epochs,
+        } if head < heads => progress.at(&format!("held-out scores {head}/{}", heads - 1), epoch, epochs),
+        Step::Head { epoch, epochs, .. } => progress.at("training", epoch, epochs),
+    });
+    progress.end();
+    let detector = detector?;
+    detector.save(&arguments.out)?;
+    remark(&detector, output);
+    output.say(&format!(
+        "wrote {} in {:.1} s",
+        arguments.out.display(),
+        start.elapsed().as_secs_f64()
+    ));
+    output.either(detector.card(), || inspect::summary(&detector))?;
+    if let Some(test) = &arguments.test {
+        let report = evaluate::measure(&detector, &evaluate::labelled(test)?, output)?;
+        output.either(&report, || report.to_text())?;
+    }
+    Ok(Outcome::default())
+}
+
+fn config(arguments: &Train) -> DetectorConfig {
+    let mut config = DetectorConfig::for_backbone(arguments.backbone);
+    if let Some(epochs) = arguments.epochs {
+        config.steps = None;
+        config.model.train.epochs = epochs;
+    }
+    config.model.preprocess.resize = arguments.resize;
+    config.model.preprocess.crop = arguments.crop;
+    config.seed = arguments.seed;
+    config.folds = arguments.folds;
+    config.max_false_reject = arguments.max_false_reject;
+    config.min_defect_area = arguments.min_defect_area;
+    config.weights.clone_from(&arguments.weights);
+    config
+}
+
+/// What a person should look at before trusting the detector.
+fn remark(detector: &Detector, output: &Output) {
+    let card = detector.card();
+    for file in &card.data.unreadable {
+        output.say(&format!("warning: left out {}: {}", file.file, first_line(&file.error)));
+    }
+    if card.data.other_sizes > 0 {
+        let [width, height] = card.data.size;
+        output.say(&format!(
+            "warning: {} images are not {width} x {height} like the first one",
+            card.data.other_sizes
+        ));
+    }
+    for suspect in &card.hygiene.suspects {
+        output.say(&format!(
+            "warning: {} looks unlike the other good parts (held-out score {:.3}, usual up to {:.3}); is it one?",
+            suspect.file, suspect.score, suspect.fence
+        ));
+    }
+    for pair in &card.hygiene.duplicates {
+        output.say(&format!(
+            "warning: {} and {} are {}",
+            pair.first,
+            pair.second,
+            if pair.distance == 0.0 {
+                "the same"
+            } else {
+                "nearly the same"
+            }
+        ));
+    }
+    if card.hygiene.oscillates {
+        output.say("warning: training did not settle; try another --seed, or more --epochs");
+    }
+    let [width, height] = card.data.size;
+    let inspected = inspect::inspected(detector);
+    let share = (inspected.width * inspected.height) as f64 / (width * height) as f64;
+    if share < SHARE_TO_MENTION {
+        output.say(&format!(
+            "note: of the {width} x {height} picture the middle {} x {} are judged ({:.0} %); --crop {} judges the largest square",
+            inspected.width,
+            inspected.height,
+            share * 100.0,
+            detector.config().model.preprocess.resize
+        ));
+    }
+    if let ThresholdCard::Contract(contract) = &card.calibration.threshold
+        && contract.more_images_needed() > 0
+    {
+        output.say(&format!(
+            "note: with {} held-out images a false-reject rate of at most {:.2} % can be promised; {} more images are needed for {:.2} %",
+            contract.held_out,
+            contract.bound * 100.0,
+            contract.more_images_needed(),
+            contract.max_false_reject * 100.0
+        ));
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
