@@ -1,10 +1,10 @@
 //! Finished rows to CSV files, tables, figures and picture sheets.
 //!
 //! A [`Row`] is one finished cell of an experiment: what was run, its numbers, and where and how fast. [`results`] keeps
-//! rows in a CSV file that several processes may append to. A [`Table`] is made from rows ([`table1`] in the shape of
-//! Table 1 of Liu et al. 2023, [`pivot()`] for the ablations), beside [`Published`] numbers, and prints as Markdown or as
-//! plain text. [`splice()`] puts such text between two markers of a document. A [`Figure`] is drawn as SVG or PNG; a
-//! [`sheet()`] shows images with their anomaly maps.
+//! rows in a CSV file that several processes may append to, and [`measurements`] the curves and lists beside them. A
+//! [`Table`] is made from rows ([`table1`] in the shape of Table 1 of Liu et al. 2023, [`pivot()`] for the ablations), beside
+//! [`Published`] numbers, and prints as Markdown or as plain text. [`splice()`] puts such text between two markers of a document. A [`Figure`] is drawn as SVG or PNG; a
+//! [`sheet()`] shows images with their anomaly maps, and a [`page`] all of that in one file for a browser.
 //!
 //! The crate does not know how a row was made: no tensors, no datasets, no metrics. Metrics are fractions between 0 and 1
 //! in a row and percent in a table.
@@ -38,6 +38,9 @@ mod error;
 pub mod figure;
 pub mod file;
 mod font;
+pub mod gallery;
+pub mod measurements;
+pub mod page;
 mod pivot;
 mod published;
 mod raster;
@@ -51,6 +54,8 @@ mod table1;
 
 pub use error::{Error, Result};
 pub use figure::Figure;
+pub use gallery::GalleryImage;
+pub use measurements::Measurement;
 pub use pivot::{Dimension, Pivot, pivot};
 pub use published::{Published, PublishedColumn, PublishedValue, Source};
 pub use row::{COLUMNS, Key, Metric, Row, Selection};

@@ -127,6 +127,17 @@ impl Published {
         Ok(Published { values })
     }
 
+    /// The numbers of `<folder>/<id>.csv`; a table of which nothing is known has no file.
+    ///
+    /// # Errors
+    /// As [`Published::read`], but for the missing file.
+    pub fn read_or_none(folder: &Path, id: &str) -> Result<Self> {
+        match Self::read(&folder.join(format!("{id}.csv"))) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            other => other,
+        }
+    }
+
     /// All numbers, in the order of the file.
     pub fn values(&self) -> &[PublishedValue] {
         &self.values

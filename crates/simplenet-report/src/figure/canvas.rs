@@ -96,7 +96,13 @@ impl<'a, B: DrawingBackend> Canvas<'a, B> {
         } else {
             legend_width + self.px(24.0)
         };
-        self.text(self.title, 19.0, (left, self.px(24.0)), HPos::Left)?;
+        match self.title.split_once('\n') {
+            None => self.text(self.title, 19.0, (left, self.px(24.0)), HPos::Left)?,
+            Some((title, details)) => {
+                self.text(title, 19.0, (left, self.px(17.0)), HPos::Left)?;
+                self.text(details, 14.0, (left, self.px(38.0)), HPos::Left)?;
+            }
+        }
 
         let label = font::style(TEXT * self.output.scale, INK);
         let mut chart = ChartBuilder::on(self.area)

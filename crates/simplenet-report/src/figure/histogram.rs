@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// be compared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histogram {
-    /// Heading.
+    /// Heading; details may follow on a second line.
     pub title: String,
     /// Horizontal axis, which must be linear. A range leaves out what lies beyond it; the shares are of the whole group.
     pub x: Axis,

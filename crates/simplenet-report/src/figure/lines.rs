@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// Lines over an axis, each with an optional error band.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LineChart {
-    /// Heading.
+    /// Heading; details may follow on a second line.
     pub title: String,
     /// Horizontal axis.
     pub x: Axis,

@@ -13,7 +13,7 @@ use crate::{Error, Result, font};
 /// Named points in groups, e.g. accuracy over speed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scatter {
-    /// Heading.
+    /// Heading; details may follow on a second line.
     pub title: String,
     /// Horizontal axis.
     pub x: Axis,

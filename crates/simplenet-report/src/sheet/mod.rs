@@ -114,7 +114,7 @@ fn height_of(row: &SheetRow<'_>) -> i32 {
     (scaled as i32).max(LEAST)
 }
 
-fn check(row: &SheetRow<'_>) -> Result<()> {
+pub(crate) fn check(row: &SheetRow<'_>) -> Result<()> {
     let Rgb8 { width, height, data } = row.image;
     let what = format!("{} ({})", row.file, row.caption);
     let pixels = width * height;
