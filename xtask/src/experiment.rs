@@ -45,29 +45,95 @@ pub(crate) struct Experiment {
     pub(crate) title: String,
     /// Why it is worth running.
     pub(crate) why: String,
+    /// What it takes.
+    pub(crate) cost: String,
     /// What should come out.
     pub(crate) expectation: String,
     /// Data set when it is there.
-    pub(crate) dataset: String,
-    /// Backbone unless the command line says otherwise.
+    pub(crate) dataset: Named,
+    /// Backbone unless the command line or the variant says otherwise.
     pub(crate) backbone: Arch,
     /// Protocols unless the command line says otherwise.
     pub(crate) protocols: Vec<Protocol>,
     /// Seeds unless the command line says otherwise.
     pub(crate) seeds: Vec<u64>,
+    /// What is shown, and so what is recorded beside the metrics.
+    pub(crate) show: Show,
     /// The columns of the table.
     #[serde(rename = "variant")]
     pub(crate) variants: Vec<Variant>,
     /// What runs where the data set is missing.
     pub(crate) fallback: Fallback,
+    /// What `--quick` runs.
+    pub(crate) quick: Quick,
+}
+
+/// A data set by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Named {
+    /// MVTec AD.
+    Mvtec,
+    /// CIFAR-10, one class normal and nine anomalous.
+    Cifar10,
+    /// The procedural set in MVTec AD's layout.
+    Toy,
+    /// The good pictures of the procedural set, one category normal and the others anomalous.
+    ToyOneClass,
+}
+
+/// What is made of an experiment's rows.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub(crate) enum Show {
+    /// A line per category as in Table 1, beside published methods, with sheets of the worst misses and best hits.
+    Categories {
+        /// Columns of docs/paper.
+        methods: Vec<String>,
+    },
+    /// A line per variant, averaged over categories, beside the paper's; then a line per category.
+    Variants,
+    /// Metrics over a number of the configuration.
+    Sweep {
+        /// Path of the number, such as `train.noise`.
+        key: String,
+        /// Name on the axis.
+        label: String,
+        /// Whether the axis is logarithmic.
+        log: bool,
+        /// The variant that has the paper's choice.
+        mark: String,
+    },
+    /// Loss and image AUROC over epochs.
+    Convergence,
+    /// Standard deviations of the feature dimensions before and after the adaptor.
+    Deviations,
+    /// Best, median and worst segmentations as pictures.
+    Qualitative,
+    /// Accuracy over the time of single images.
+    Speed {
+        /// Images before the clock starts.
+        warmup: usize,
+        /// Images that are timed, one after the other.
+        images: usize,
+    },
 }
 
 /// A named departure from the protocol.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Variant {
     /// As it appears in the rows.
     pub(crate) name: String,
+    /// Its line in the paper, where that differs.
+    #[serde(default)]
+    pub(crate) published: Option<String>,
+    /// A backbone of its own.
+    #[serde(default)]
+    pub(crate) backbone: Option<Arch>,
+    /// Multiplies the σ that the backbone would have.
+    #[serde(default)]
+    pub(crate) noise_factor: Option<f64>,
     /// Merged over protocol and backbone.
     #[serde(default)]
     pub(crate) set: Table,
@@ -78,12 +144,34 @@ pub(crate) struct Variant {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Fallback {
     /// Data set that can always be made.
-    pub(crate) dataset: String,
+    pub(crate) dataset: Named,
     /// Backbone that is always there.
     pub(crate) backbone: Arch,
     /// Merged over the variant.
     #[serde(default)]
     pub(crate) set: Table,
+}
+
+/// What an experiment runs with `--quick`: as the fallback, but smaller.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Quick {
+    /// Categories of the fallback's data set.
+    pub(crate) categories: Vec<String>,
+    /// Training and test images per category.
+    pub(crate) limit: Limit,
+    /// Merged over the fallback's table.
+    pub(crate) set: Table,
+}
+
+/// A seeded subset of a category.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Limit {
+    /// Training images; all where it is not given.
+    pub(crate) train: Option<usize>,
+    /// Test images, the same share of every defect; all where it is not given.
+    pub(crate) test: Option<usize>,
 }
 
 /// Everything under xtask/experiments, read and syntax-checked.
@@ -127,6 +215,11 @@ impl Library {
         Ok(ids)
     }
 
+    /// Every experiment, in the order of their names.
+    pub(crate) fn all(&self) -> Result<Vec<Experiment>> {
+        self.ids()?.iter().map(|id| self.experiment(id)).collect()
+    }
+
     /// Reads one experiment.
     pub(crate) fn experiment(&self, id: &str) -> Result<Experiment> {
         let ids = self.ids()?;
@@ -147,11 +240,12 @@ impl Library {
         Ok(experiment)
     }
 
-    /// The configuration of one variant: protocol, then backbone, then the given tables, each over the one before.
+    /// The configuration of one variant: protocol, then backbone, then the variant, then the given tables, each over the one
+    /// before.
     pub(crate) fn config(
         &self,
         experiment: &str,
-        variant: &str,
+        variant: &Variant,
         protocol: Protocol,
         backbone: Arch,
         over: &[&Table],
@@ -167,6 +261,7 @@ impl Library {
                 merge(&mut merged, part);
             }
         }
+        merge(&mut merged, &variant.set);
         for table in over {
             merge(&mut merged, table);
         }
@@ -174,15 +269,17 @@ impl Library {
         if let Value::Table(features) = features {
             features.insert("backbone".into(), Value::String(backbone.name().into()));
         }
-        let config = Config::deserialize(Value::Table(merged)).with_context(|| {
+        let mut config = Config::deserialize(Value::Table(merged)).with_context(|| {
             format!(
-                "experiment `{experiment}`, variant `{variant}`, protocol `{}`, backbone `{backbone}`",
+                "experiment `{experiment}`, variant `{}`, protocol `{}`, backbone `{backbone}`",
+                variant.name,
                 protocol.name()
             )
         })?;
+        config.train.noise *= variant.noise_factor.unwrap_or(1.0);
         config
             .check()
-            .with_context(|| format!("experiment `{experiment}`, variant `{variant}`"))?;
+            .with_context(|| format!("experiment `{experiment}`, variant `{}`", variant.name))?;
         Ok(config)
     }
 }
@@ -201,7 +298,7 @@ pub(crate) fn merge(base: &mut Table, over: &Table) {
     }
 }
 
-/// `train.noise=0.1` as a table: `{ train = { sigma = 0.1 } }`.
+/// `train.noise=0.1` as a table: `{ train = { noise = 0.1 } }`.
 pub(crate) fn parse_set(assignment: &str) -> Result<Table> {
     let (key, value) = assignment
         .split_once('=')
@@ -244,9 +341,9 @@ mod tests {
             for variant in &experiment.variants {
                 for protocol in [Protocol::Paper, Protocol::Code] {
                     for backbone in Arch::ALL {
-                        library
-                            .config(&id, &variant.name, protocol, backbone, &[&variant.set])
-                            .unwrap();
+                        let small = [&experiment.fallback.set, &experiment.quick.set];
+                        library.config(&id, variant, protocol, backbone, &[]).unwrap();
+                        library.config(&id, variant, protocol, backbone, &small).unwrap();
                     }
                 }
             }
@@ -256,14 +353,33 @@ mod tests {
     #[test]
     fn a_misspelt_key_names_experiment_and_variant() {
         let wrong = parse_set("train.sgima=0.1").unwrap();
+        let odd = Variant {
+            name: "odd".into(),
+            ..Variant::default()
+        };
         let error = library()
-            .config("table1", "odd", Protocol::Paper, Arch::ResNet18, &[&wrong])
+            .config("table1", &odd, Protocol::Paper, Arch::ResNet18, &[&wrong])
             .unwrap_err();
         let text = format!("{error:#}");
         assert!(
             text.contains("table1") && text.contains("odd") && text.contains("sgima"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_sweep_multiplies_the_backbones_own_noise() {
+        let library = library();
+        let fourfold = Variant {
+            noise_factor: Some(4.0),
+            ..Variant::default()
+        };
+        let noise = |backbone| {
+            let config = library.config("fig5", &fourfold, Protocol::Paper, backbone, &[]);
+            config.unwrap().train.noise
+        };
+        assert_eq!(noise(Arch::WideResNet50_2), 0.06);
+        assert_eq!(noise(Arch::ResNet18), 1.2);
     }
 
     #[test]

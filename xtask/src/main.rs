@@ -1,14 +1,22 @@
 //! Composes data, backbone, head, metrics and report into the experiments of the paper.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a command")]
+
+mod compare;
 mod data;
+mod exhibits;
 mod experiment;
+mod folder;
 mod layers;
 mod plan;
 mod progress;
+mod record;
 mod report;
 mod reproduce;
 mod run;
+mod shard;
 mod sheets;
+mod source;
 mod weights;
 mod workspace;
 
@@ -31,7 +39,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     /// Run an experiment of the paper and print its table
-    Reproduce(reproduce::Arguments),
+    Reproduce(Box<reproduce::Arguments>),
+    /// Make documents, figures and pages from finished rows
+    Report(report::Arguments),
+    /// Print where two runs, or a run and the paper, differ most
+    Compare(compare::Arguments),
     /// Fetch data sets and weights, or check those that are there
     Data(data::Arguments),
     /// Assert the layer table of docs/architecture.md
@@ -50,7 +62,9 @@ fn main() -> ExitCode {
 
 fn dispatch(arguments: Arguments) -> Result<ExitCode> {
     match arguments.verb {
-        Verb::Reproduce(arguments) => reproduce::run(arguments),
+        Verb::Reproduce(arguments) => reproduce::run(&arguments),
+        Verb::Report(arguments) => report::run(&arguments),
+        Verb::Compare(arguments) => compare::run(&arguments),
         Verb::Data(arguments) => data::run(arguments),
         Verb::Check => {
             layers::check()?;

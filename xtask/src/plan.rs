@@ -8,7 +8,7 @@ use simplenet_backbone::Arch;
 use simplenet_report::{Row, Selection};
 use toml::Table;
 
-use crate::experiment::{self, Experiment, Library, Protocol};
+use crate::experiment::{self, Experiment, Library, Protocol, Variant};
 
 /// One training: a row or two in the results.
 #[derive(Debug, Clone)]
@@ -30,13 +30,20 @@ pub(crate) struct Choice<'a> {
     /// Category and a fingerprint of its files.
     pub(crate) categories: &'a [(String, String)],
     pub(crate) protocols: &'a [Protocol],
-    pub(crate) backbone: Arch,
-    /// Identity of the backbone's weights.
-    pub(crate) weights: &'a str,
+    /// The variants that can run here.
+    pub(crate) variants: &'a [Runnable<'a>],
     pub(crate) seeds: &'a [u64],
     /// Merged over every variant, in this order.
     pub(crate) set: &'a [&'a Table],
     pub(crate) only: &'a [Only],
+}
+
+/// A variant with the backbone that it runs on.
+pub(crate) struct Runnable<'a> {
+    pub(crate) variant: &'a Variant,
+    pub(crate) backbone: Arch,
+    /// Identity of the backbone's weights.
+    pub(crate) weights: String,
 }
 
 /// `--only key=value`.
@@ -70,13 +77,15 @@ pub(crate) fn cells(library: &Library, experiment: &Experiment, choice: &Choice)
     let mut cells = Vec::new();
     for (category, fingerprint) in choice.categories {
         for &protocol in choice.protocols {
-            for variant in &experiment.variants {
-                let over: Vec<&Table> = std::iter::once(&variant.set)
-                    .chain(choice.set.iter().copied())
-                    .collect();
-                let config = library.config(&experiment.id, &variant.name, protocol, choice.backbone, &over)?;
+            for runnable in choice.variants {
+                let Runnable {
+                    variant,
+                    backbone,
+                    weights,
+                } = runnable;
+                let config = library.config(&experiment.id, variant, protocol, *backbone, choice.set)?;
                 let config_toml = toml::to_string(&config)?;
-                let config_sha256 = experiment::config_sha256(&config_toml, choice.weights, fingerprint);
+                let config_sha256 = experiment::config_sha256(&config_toml, weights, fingerprint);
                 for &seed in choice.seeds {
                     cells.push(Cell {
                         experiment: experiment.id.clone(),
@@ -192,23 +201,39 @@ pub(crate) fn describe(cells: &[Cell], rows: &[Row], results: &Path) -> String {
         missing += usize::from(state == "to do");
         text.push_str(&format!("{state:<6} {}\n", cell.label()));
     }
-    let seconds: Vec<f64> = rows
-        .iter()
-        .filter(|row| row.selection == Selection::Last && row.error.is_none())
-        .map(|row| row.extract_seconds.unwrap_or(0.0) + row.train_seconds.unwrap_or(0.0))
-        .collect();
     text.push_str(&format!(
         "{} cells on {banks} feature banks, {missing} to do; rows in {}\n",
         cells.len(),
         results.display()
     ));
-    if missing > 0 && !seconds.is_empty() {
-        let mean = seconds.iter().sum::<f64>() / seconds.len() as f64;
+    if let Some(seconds) = estimate(cells, rows).filter(|_| missing > 0) {
         text.push_str(&format!(
-            "about {:.0} minutes, from the {} finished cells\n",
-            mean * missing as f64 / 60.0,
-            seconds.len()
+            "about {:.0} minutes, from the finished cells\n",
+            (seconds / 60.0).ceil()
         ));
     }
     text
+}
+
+/// Seconds that the missing cells will take: each what the finished ones of its variant took to train, or all finished
+/// ones where its variant has none, and each missing bank what the finished ones took to extract.
+fn estimate(cells: &[Cell], rows: &[Row]) -> Option<f64> {
+    let finished: Vec<&Row> = rows
+        .iter()
+        .filter(|row| row.selection == Selection::Last && row.error.is_none())
+        .collect();
+    let mean = |values: Vec<f64>| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+    let train = |variant: Option<&str>| {
+        let of = finished
+            .iter()
+            .filter(|row| variant.is_none_or(|variant| row.variant == variant));
+        mean(of.filter_map(|row| row.train_seconds).collect())
+    };
+    let extract = mean(finished.iter().filter_map(|row| row.extract_seconds).collect())?;
+    let missing: Vec<&Cell> = cells.iter().filter(|cell| !cell.is_done(rows)).collect();
+    let banks = missing.chunk_by(|left, right| left.shares_bank(right)).count() as f64;
+    let training = missing
+        .iter()
+        .map(|cell| train(Some(&cell.variant)).or_else(|| train(None)));
+    Some(banks * extract + training.sum::<Option<f64>>()?)
 }

@@ -1,78 +1,333 @@
-//! Rows to a printed table, a Markdown file beside the rows, and a block of docs/reproduction.md.
+//! `cargo xtask report`: finished rows to Markdown, figures, blocks of the documents and a page for the browser.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use simplenet_data::toy;
-use simplenet_report::{
-    CategoryKind, CategoryKinds, Freshness, Published, Row, Table, splice_file, table1 as make_table1,
-};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use simplenet_report::file::write_atomic;
+use simplenet_report::page::{Exhibit, Page, Section};
+use simplenet_report::{Figure, Freshness, Row, check_file, splice_file};
 
-use crate::experiment::Experiment;
+use crate::exhibits::{Exhibits, Sheet};
+use crate::experiment::{Experiment, Library, Show};
+use crate::folder::RunFolder;
+use crate::workspace;
 
-/// Prints Table 1 for every variant, protocol and backbone among `rows`, writes `<out>/table1.md`, and renews the block
-/// `table1-<run>` of docs/reproduction.md where there is one and the run lies under results/.
-pub(crate) fn table1(rows: &[Row], experiment: &Experiment, dataset: &str, root: &Path, out: &Path) -> Result<()> {
-    let (kinds, methods): (CategoryKinds, &[&str]) = match dataset {
-        "toy" => (toy_kinds(), &[]),
-        _ => (CategoryKinds::mvtec(), &["SimpleNet", "PatchCore"]),
+/// Documents with generated blocks, and where their figures lie as seen from them.
+const DOCUMENTS: [(&str, &str); 2] = [("docs/reproduction.md", "figures"), ("README.md", "docs/figures")];
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Folders under results/ [default: all of them]
+    runs: Vec<String>,
+    /// Write nothing; fail where a document or figure is not what the rows say
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let root = workspace::root()?;
+    let library = Library::open(&root.join("xtask/experiments"))?;
+    let runs = if arguments.runs.is_empty() {
+        all_runs(&root)?
+    } else {
+        arguments.runs.clone()
     };
-    let published = Published::read(&root.join("docs/paper/table1.csv"))?;
-    let mut markdown = format!("{}: {}\n", experiment.paper, experiment.title);
-    for (title, rows) in tables_of(rows) {
-        let table: Table = make_table1(&rows, &kinds, &published, methods)?;
-        println!("\n{title}\n\n{}", table.to_text());
-        markdown.push_str(&format!("\n**{title}**\n\n{}", table.to_markdown()));
+    let folders = runs
+        .iter()
+        .map(|run| find_run(&root, run))
+        .collect::<Result<Vec<_>>>()?;
+    let experiments = library.all()?;
+    if !arguments.check {
+        for folder in &folders {
+            for experiment in &experiments {
+                folder.merge_shards(&experiment.id)?;
+                write_experiment(&root, folder, experiment)?;
+            }
+            write_page(&root, folder, &experiments)?;
+        }
     }
-    let path = out.join(format!("{}.md", experiment.id));
-    simplenet_report::file::write_atomic(&path, markdown.as_bytes())?;
-    eprintln!("written: {}", path.display());
+    let mut stale = Vec::new();
+    for document in DOCUMENTS {
+        stale.extend(blocks(&root, document, &folders, &experiments, arguments.check)?);
+    }
+    if arguments.check && !stale.is_empty() {
+        bail!("stale: {}\n\nhint: `cargo xtask report` renews them", stale.join(", "));
+    }
+    let verb = if arguments.check { "as the rows say" } else { "written" };
+    println!("{verb}: {}", DOCUMENTS.map(|(document, _)| document).join(", "));
+    Ok(ExitCode::SUCCESS)
+}
 
+/// A folder under results/ by its name, or any folder by its path.
+pub(crate) fn find_run(root: &Path, run: &str) -> Result<RunFolder> {
+    let candidates = [root.join("results").join(run), PathBuf::from(run)];
+    match candidates.into_iter().find(|folder| folder.is_dir()) {
+        Some(folder) => Ok(RunFolder::new(folder)),
+        None => bail!(
+            "there is no run `{run}`\n\nhint: there are {}",
+            all_runs(root)?.join(", ")
+        ),
+    }
+}
+
+fn all_runs(root: &Path) -> Result<Vec<String>> {
     let results = root.join("results");
-    let Some(run) = inside(out, &results) else {
-        return Ok(());
-    };
-    let marker = format!("{}-{run}", experiment.id);
-    let document = root.join("docs/reproduction.md");
-    let text =
-        std::fs::read_to_string(&document).with_context(|| format!("failed to read `{}`", document.display()))?;
-    if text.contains(&format!("<!-- BEGIN: {marker} -->"))
-        && splice_file(&document, &marker, &markdown)? == Freshness::Stale
-    {
-        eprintln!("written: {} (block {marker})", document.display());
+    let mut runs = Vec::new();
+    let context = || format!("failed to read `{}`", results.display());
+    for entry in std::fs::read_dir(&results).with_context(context)? {
+        let path = entry.with_context(context)?.path();
+        if path.is_dir() {
+            runs.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    runs.sort();
+    Ok(runs)
+}
+
+/// After an experiment: its files in the run's folder, and its blocks in the documents where the run lies under results/.
+pub(crate) fn after(root: &Path, folder: &RunFolder, experiment: &Experiment) -> Result<()> {
+    if let Some(path) = write_experiment(root, folder, experiment)? {
+        eprintln!("written: {}", path.display());
+    }
+    let results = root.join("results").canonicalize().ok();
+    let parent = folder
+        .path()
+        .canonicalize()
+        .ok()
+        .and_then(|path| Some(path.parent()?.to_path_buf()));
+    if results.is_some() && results == parent {
+        let experiments = std::slice::from_ref(experiment);
+        for document in DOCUMENTS {
+            for renewed in blocks(root, document, std::slice::from_ref(folder), experiments, false)? {
+                eprintln!("written: {renewed}");
+            }
+        }
     }
     Ok(())
 }
 
-/// The name of `out` where it is a folder directly under `results`.
-fn inside(out: &Path, results: &Path) -> Option<String> {
-    let (out, results) = (out.canonicalize().ok()?, results.canonicalize().ok()?);
-    let name = out.strip_prefix(&results).ok()?;
-    (name.components().count() == 1).then(|| name.to_string_lossy().into_owned())
-}
-
-/// The rows of each table, in the order in which they first appear: one variant, protocol and backbone each.
-fn tables_of(rows: &[Row]) -> Vec<(String, Vec<Row>)> {
-    let mut tables: Vec<(String, Vec<Row>)> = Vec::new();
-    for row in rows {
-        let title = format!(
-            "{}, protocol `{}`, backbone {}",
-            row.variant, row.protocol, row.backbone
-        );
-        match tables.iter_mut().find(|(known, _)| *known == title) {
-            Some((_, rows)) => rows.push(row.clone()),
-            None => tables.push((title, vec![row.clone()])),
+/// `<run>/<id>.md` and the figures beside it; nothing where there are no rows.
+fn write_experiment(root: &Path, folder: &RunFolder, experiment: &Experiment) -> Result<Option<PathBuf>> {
+    let rows = folder.rows(&experiment.id)?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let exhibits = exhibits(root, folder, experiment, &rows)?;
+    std::fs::create_dir_all(folder.figures())
+        .with_context(|| format!("failed to create `{}`", folder.figures().display()))?;
+    for drawing in &exhibits.figures {
+        for ending in ["svg", "png"] {
+            let name = figure_name(&[&experiment.id, &drawing.suffix], ending);
+            drawing.figure.write(&folder.figures().join(name))?;
         }
     }
-    tables
+    let link = |suffix: &str| format!("figures/{}", figure_name(&[&experiment.id, suffix], "svg"));
+    let sheet = |sheet: &Sheet| Some(format!("sheets/{}", sheet.path.file_name()?.to_string_lossy()));
+    let block = markdown(experiment, folder, &rows, &exhibits, &link, &sheet)?;
+    let path = folder.path().join(format!("{}.md", experiment.id));
+    write_atomic(
+        &path,
+        format!("# {}: {}\n\n{block}", experiment.paper, experiment.title).as_bytes(),
+    )?;
+    Ok(Some(path))
 }
 
-fn toy_kinds() -> CategoryKinds {
-    toy::CATEGORIES.iter().fold(CategoryKinds::new(), |kinds, category| {
-        let kind = match category.kind {
-            toy::CategoryKind::Texture => CategoryKind::Texture,
-            toy::CategoryKind::Object => CategoryKind::Object,
+pub(crate) fn exhibits(root: &Path, folder: &RunFolder, experiment: &Experiment, rows: &[Row]) -> Result<Exhibits> {
+    let measurements = folder.measurements(&experiment.id)?;
+    Exhibits::of(experiment, rows, &measurements, folder, root)
+}
+
+/// `fig5-mvtec-pixel.svg` of its parts that are not empty.
+fn figure_name(parts: &[&str], ending: &str) -> String {
+    let parts: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
+    format!("{}.{ending}", parts.join("-"))
+}
+
+/// The command, what its rows are, tables, figures and sheets.
+fn markdown(
+    experiment: &Experiment,
+    folder: &RunFolder,
+    rows: &[Row],
+    exhibits: &Exhibits,
+    figure: &dyn Fn(&str) -> String,
+    sheet: &dyn Fn(&Sheet) -> Option<String>,
+) -> Result<String> {
+    let mut text = String::new();
+    for command in folder.commands(&experiment.id)? {
+        text.push_str(&format!("    {command}\n"));
+    }
+    text.push_str(&format!("\n{}\n", provenance(rows)));
+    for (caption, table) in &exhibits.tables {
+        text.push_str(&format!("\n**{caption}**\n\n{}", table.to_markdown()));
+    }
+    for drawing in &exhibits.figures {
+        text.push_str(&format!(
+            "\n![{}]({})\n",
+            drawing.figure.title(),
+            figure(&drawing.suffix)
+        ));
+    }
+    for shown in &exhibits.sheets {
+        if let Some(link) = sheet(shown) {
+            text.push_str(&format!("\n![{}]({link})\n", shown.caption));
+        }
+    }
+    Ok(text)
+}
+
+fn one_line(figure: &Figure) -> String {
+    figure.title().replace('\n', ": ")
+}
+
+/// Where the rows come from, in one line.
+fn provenance(rows: &[Row]) -> String {
+    let distinct = |of: &dyn Fn(&Row) -> String| {
+        let mut values: Vec<String> = rows.iter().map(of).collect();
+        values.sort();
+        values.dedup();
+        values.join(", ")
+    };
+    format!(
+        "{} rows; seeds {}; {} with {} threads; commit {}.",
+        rows.len(),
+        distinct(&|row| row.seed.to_string()),
+        distinct(&|row| row.device.clone()),
+        distinct(&|row| row.threads.to_string()),
+        distinct(&|row| row.commit.clone())
+    )
+}
+
+/// Renews or checks the blocks `<id>-<run>` of a document and the figures they show; says what was stale. A block whose run
+/// is not among `folders` stays as it is.
+fn blocks(
+    root: &Path,
+    (document, figures): (&str, &str),
+    folders: &[RunFolder],
+    experiments: &[Experiment],
+    check: bool,
+) -> Result<Vec<String>> {
+    let path = root.join(document);
+    let text = std::fs::read_to_string(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
+    let shown = root.join("docs/figures");
+    let mut stale = Vec::new();
+    for marker in markers(&text) {
+        let Some((id, run)) = marker.split_once('-') else {
+            continue;
         };
-        kinds.with(category.name, kind)
-    })
+        let Some(experiment) = experiments.iter().find(|experiment| experiment.id == id) else {
+            continue;
+        };
+        let folder = folders.iter().find(|folder| folder.name() == run);
+        let rows = folder.map(|folder| folder.rows(id)).transpose()?.unwrap_or_default();
+        let Some(folder) = folder.filter(|_| !rows.is_empty()) else {
+            if check {
+                eprintln!("not checked: block {marker} of {document}, because results/{run} has no rows of {id}");
+            }
+            continue;
+        };
+        let exhibits = exhibits(root, folder, experiment, &rows)?;
+        let mut keep = |name: &str, bytes: &[u8]| -> Result<()> {
+            let target = shown.join(name);
+            if std::fs::read(&target).ok().as_deref() == Some(bytes) {
+                return Ok(());
+            }
+            stale.push(format!("docs/figures/{name}"));
+            if check {
+                return Ok(());
+            }
+            Ok(write_atomic(&target, bytes)?)
+        };
+        for drawing in &exhibits.figures {
+            keep(
+                &figure_name(&[id, run, &drawing.suffix], "svg"),
+                drawing.figure.svg()?.as_bytes(),
+            )?;
+        }
+        // Photographs of a data set are its owners'; only the drawn ones are committed.
+        let is_drawn = rows.iter().all(|row| row.dataset.starts_with("toy"));
+        let is_shown = is_drawn && experiment.show == Show::Qualitative;
+        let sheet_name = |sheet: &Sheet| figure_name(&[id, run, &sheet.name], "png");
+        for sheet in exhibits.sheets.iter().filter(|_| is_shown) {
+            let path = &sheet.path;
+            let bytes = std::fs::read(path).with_context(|| format!("failed to read `{}`", path.display()))?;
+            keep(&sheet_name(sheet), &bytes)?;
+        }
+        let figure = |suffix: &str| format!("{figures}/{}", figure_name(&[id, run, suffix], "svg"));
+        let sheet = |sheet: &Sheet| is_shown.then(|| format!("{figures}/{}", sheet_name(sheet)));
+        let block = markdown(experiment, folder, &rows, &exhibits, &figure, &sheet)?;
+        let freshness = if check {
+            check_file(&path, marker, &block)?
+        } else {
+            splice_file(&path, marker, &block)?
+        };
+        if freshness == Freshness::Stale {
+            stale.push(format!("{document} (block {marker})"));
+        }
+    }
+    Ok(stale)
+}
+
+/// Names of the generated blocks of a document.
+fn markers(document: &str) -> impl Iterator<Item = &str> {
+    document
+        .lines()
+        .filter_map(|line| line.strip_prefix("<!-- BEGIN: ")?.strip_suffix(" -->"))
+}
+
+/// `<run>/report.html`: everything in one file.
+pub(crate) fn write_page(root: &Path, folder: &RunFolder, experiments: &[Experiment]) -> Result<()> {
+    let mut page = Page {
+        title: format!("SimpleNet: run {}", folder.name()),
+        lead: "`last` is the head after its final epoch; `best` is the evaluation with the highest image AUROC on the test \
+               set, as the paper's numbers are. Metrics are percent."
+            .into(),
+        ..Page::default()
+    };
+    for experiment in experiments {
+        let rows = folder.rows(&experiment.id)?;
+        if rows.is_empty() {
+            continue;
+        }
+        let exhibits = exhibits(root, folder, experiment, &rows)?;
+        let mut shown: Vec<Exhibit> = Vec::new();
+        shown.extend(
+            exhibits
+                .tables
+                .into_iter()
+                .map(|(caption, table)| Exhibit::Table(caption, table)),
+        );
+        for drawing in &exhibits.figures {
+            shown.push(Exhibit::Svg(one_line(&drawing.figure), drawing.figure.svg()?));
+        }
+        for Sheet { caption, path, .. } in exhibits.sheets {
+            let png = std::fs::read(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
+            shown.push(Exhibit::Png(caption, png));
+            let gallery = folder
+                .gallery()
+                .join(path.with_extension("json").file_name().unwrap_or_default());
+            if let Ok(gallery) = std::fs::read_to_string(&gallery) {
+                page.galleries.push(gallery);
+            }
+        }
+        page.sections.push(Section {
+            id: experiment.id.clone(),
+            title: format!("{}: {}", experiment.paper, experiment.title),
+            text: vec![
+                experiment.why.trim().to_string(),
+                format!("Expected: {}", experiment.expectation),
+                provenance(&rows),
+            ],
+            commands: folder.commands(&experiment.id)?,
+            exhibits: shown,
+        });
+    }
+    if page.sections.is_empty() {
+        return Ok(());
+    }
+    let path = folder.path().join("report.html");
+    write_atomic(&path, page.html()?.as_bytes())?;
+    eprintln!("written: {}", path.display());
+    Ok(())
 }

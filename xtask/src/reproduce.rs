@@ -1,6 +1,6 @@
-//! `cargo xtask reproduce`: from the command line to a printed table.
+//! `cargo xtask reproduce`: from the command line to printed tables.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -9,34 +9,39 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use simplenet::BankMemory;
 use simplenet_backbone::{Arch, Backbone, Stage};
-use simplenet_data::{Dataset, mvtec, toy};
-use simplenet_report::file::write_atomic;
-use simplenet_report::results;
+use simplenet_report::Row;
 use toml::Table;
 
-use crate::experiment::{Experiment, Library, Protocol, parse_set};
-use crate::plan::{self, Cell, Choice, Only};
+use crate::experiment::{Experiment, Library, Limit, Named, Protocol, parse_set};
+use crate::folder::RunFolder;
+use crate::plan::{self, Cell, Choice, Only, Runnable};
 use crate::progress::Progress;
 use crate::run::{self, Run, Stopped};
-use crate::{report, weights, workspace};
-
-/// Seed of the procedural set: the same pictures for everybody.
-const TOY_SEED: u64 = 0;
+use crate::shard::Shard;
+use crate::source::{Given, Source};
+use crate::weights::{Arsenal, Weights};
+use crate::{report, workspace};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Which table or figure, for example `table1`
+    /// Which table or figure, for example `table1`; `all` for every one
     experiment: String,
     /// Folder of MVTec AD, with one folder per category
     #[arg(long, value_name = "DIR", env = "MVTEC_AD")]
     data: Option<PathBuf>,
+    /// Folder of CIFAR-10: its binary files, or train/CLASS and test/CLASS
+    #[arg(long, value_name = "DIR", env = "CIFAR10")]
+    cifar10: Option<PathBuf>,
+    /// A small version on the procedural set: few images, few epochs, the embedded backbone
+    #[arg(long)]
+    quick: bool,
     /// Run only cells with this value of category, variant, protocol or seed; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = Only::parse)]
     only: Vec<Only>,
     /// Frozen network, for example `resnet18`
     #[arg(long)]
     backbone: Option<Arch>,
-    /// Its checkpoint (.safetensors or .pth); otherwise the embedded, downloaded or hub weights
+    /// Its checkpoint (.safetensors or .pth); otherwise the embedded or downloaded weights
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Reading of the method: the paper's text or the authors' code; may be repeated
@@ -51,19 +56,28 @@ pub(crate) struct Arguments {
     /// Seeds from A up to but not including B
     #[arg(long, value_name = "A..B", value_parser = parse_seeds)]
     seeds: Option<Seeds>,
+    /// Train on at most so many images of a category, a seeded subset; the rows say so
+    #[arg(long, value_name = "N")]
+    limit_train: Option<usize>,
+    /// Test on at most so many images, the same share of every defect or class; the rows say so
+    #[arg(long, value_name = "N")]
+    limit_test: Option<usize>,
     /// Any other value of the configuration, for example `train.noise=0.1`; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Part I of N of the plan, from 0, with rows in a file of its own; `cargo xtask report` merges them
+    #[arg(long, value_name = "I/N", value_parser = Shard::parse)]
+    shard: Option<Shard>,
     /// Where to compute
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
     /// Threads; 0 is one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
-    /// Folder of this run's rows and sheets [default: results/DATASET]
+    /// Folder of this run's rows and figures [default: results/DATASET]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Print the plan and what is done, run nothing
+    /// Print the plan, what is done and how long the rest takes; run nothing
     #[arg(long)]
     list: bool,
 }
@@ -94,18 +108,13 @@ fn parse_seeds(text: &str) -> Result<Seeds, String> {
     }
 }
 
-/// Where the images are and what they are called.
-struct Source {
-    name: String,
-    root: PathBuf,
-    categories: Vec<String>,
-    is_fallback: bool,
-}
-
-pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let root = workspace::root()?;
     let library = Library::open(&root.join("xtask/experiments"))?;
-    let experiment = library.experiment(&arguments.experiment)?;
+    let experiments = match arguments.experiment.as_str() {
+        "all" => library.all()?,
+        id => vec![library.experiment(id)?],
+    };
     if arguments.device == DeviceChoice::Cuda {
         bail!("this build has no CUDA\n\nhint: use `--device cpu`");
     }
@@ -113,82 +122,45 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         .num_threads(arguments.threads)
         .build_global()
         .context("failed to start the threads")?;
-    let threads = rayon::current_num_threads();
-
-    let source = find_data(&arguments, &root, &experiment)?;
-    let backbone_name = arguments.backbone.unwrap_or(match source.is_fallback {
-        true => experiment.fallback.backbone,
-        false => experiment.backbone,
-    });
-    let out = arguments
-        .out
-        .clone()
-        .unwrap_or_else(|| root.join("results").join(&source.name));
-    if source.is_fallback {
-        eprintln!(
-            "MVTec AD is not here: running the procedural set `toy` with {backbone_name}. These numbers are not the paper's; for \
-             those, `cargo xtask data fetch mvtec` or `--data DIR`."
-        );
-    }
-    let weights = weights::find(backbone_name, arguments.weights.as_deref(), &root)?;
-    let cells = plan_cells(
-        &arguments,
-        &library,
-        &experiment,
-        &source,
-        backbone_name,
-        weights.identity(),
-    )?;
-
-    let csv = out.join(format!("{}.csv", experiment.id));
-    if !arguments.list {
-        // Before anything is read or run, so that an unwritable place is known at once.
-        let configs = out.join("configs");
-        std::fs::create_dir_all(&configs).with_context(|| {
-            format!(
-                "failed to create `{}`\n\nhint: choose a folder you may write to with `--out`",
-                configs.display()
-            )
-        })?;
-    }
-    let rows = results::read_or_empty(&csv)?;
-    if arguments.list {
-        println!(
-            "{}: {}\n{}\n{}",
-            experiment.paper,
-            experiment.title,
-            experiment.why.trim(),
-            experiment.expectation
-        );
-        print!("{}", plan::describe(&cells, &rows, &csv));
-        return Ok(ExitCode::SUCCESS);
-    }
-    let missing: Vec<&Cell> = cells.iter().filter(|cell| !cell.is_done(&rows)).collect();
-    if missing.len() < cells.len() {
-        eprintln!(
-            "{} of {} cells are in {} already",
-            cells.len() - missing.len(),
-            cells.len(),
-            csv.display()
-        );
-    }
-    describe_run(&out, &missing, threads)?;
-    let failures = match run_missing(&missing, &source, &weights, &root, &out, &csv, threads) {
-        Err(error) if error.is::<Stopped>() => {
-            eprintln!(
-                "stopped; what is finished is in {}, and the same command goes on from there",
-                csv.display()
-            );
-            return Ok(ExitCode::from(130));
+    // A second Ctrl-C ends the process at once; finished rows are on disk either way.
+    let stop = || {
+        if run::STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
         }
-        outcome => outcome?,
     };
+    ctrlc::set_handler(stop).context("failed to listen for Ctrl-C")?;
 
-    let rows: Vec<_> = results::read_or_empty(&csv)?
-        .into_iter()
-        .filter(|row| cells.iter().any(|cell| cell.owns(row)))
-        .collect();
-    report::table1(&rows, &experiment, &source.name, &root, &out)?;
+    let mut failures = Vec::new();
+    let mut folders: Vec<RunFolder> = Vec::new();
+    for experiment in &experiments {
+        if experiments.len() > 1 {
+            eprintln!("\n{}: {} ({})", experiment.paper, experiment.title, experiment.id);
+        }
+        let session = Session::new(arguments, &root, &library, experiment)?;
+        match session.run() {
+            Ok(failed) => failures.extend(failed),
+            Err(error) if error.is::<Stopped>() => {
+                eprintln!(
+                    "stopped; what is finished is in {}, and the same command goes on from there",
+                    session.csv().display()
+                );
+                return Ok(ExitCode::from(130));
+            }
+            Err(error) if experiments.len() > 1 => {
+                failures.push(error.context(format!("experiment `{}`", experiment.id)))
+            }
+            Err(error) => return Err(error),
+        }
+        if !folders.iter().any(|folder| folder.path() == session.folder.path()) {
+            folders.push(session.folder);
+        }
+    }
+    if !arguments.list {
+        let all = library.all()?;
+        folders
+            .iter()
+            .try_for_each(|folder| report::write_page(&root, folder, &all))?;
+    }
     for failure in &failures {
         eprintln!("{}", crate::render(failure));
     }
@@ -199,151 +171,248 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     })
 }
 
-fn plan_cells(
-    arguments: &Arguments,
-    library: &Library,
-    experiment: &Experiment,
-    source: &Source,
+/// Weights of every backbone that the plan needs.
+type Found = Vec<(Arch, Weights)>;
+
+/// One experiment with everything that the command line decides about it.
+struct Session<'a> {
+    arguments: &'a Arguments,
+    root: &'a Path,
+    library: &'a Library,
+    experiment: &'a Experiment,
+    source: Source,
     backbone: Arch,
-    weights: &str,
-) -> Result<Vec<Cell>> {
-    let mut set = Table::new();
-    let mut put = |assignment: &str| -> Result<()> {
-        crate::experiment::merge(&mut set, &parse_set(assignment)?);
-        Ok(())
-    };
-    if let Some(epochs) = arguments.epochs {
-        put(&format!("train.epochs={epochs}"))?;
-    }
-    if let Some(every) = arguments.eval_every {
-        put(&format!("evaluate.every={every}"))?;
-    }
-    arguments.set.iter().try_for_each(|assignment| put(assignment))?;
-    let fallback = if source.is_fallback {
-        experiment.fallback.set.clone()
-    } else {
-        Table::new()
-    };
+    folder: RunFolder,
+}
 
-    let fingerprints = source
-        .categories
-        .iter()
-        .map(|category| Ok((category.clone(), fingerprint(&source.root, category)?)));
-    let categories = fingerprints.collect::<Result<Vec<_>>>()?;
-    let choice = Choice {
-        dataset: &source.name,
-        categories: &categories,
-        protocols: if arguments.protocol.is_empty() {
-            &experiment.protocols
+impl<'a> Session<'a> {
+    fn new(
+        arguments: &'a Arguments,
+        root: &'a Path,
+        library: &'a Library,
+        experiment: &'a Experiment,
+    ) -> Result<Session<'a>> {
+        let given = Given {
+            mvtec: arguments.data.as_deref(),
+            cifar10: arguments.cifar10.as_deref(),
+            limit: Limit {
+                train: arguments.limit_train,
+                test: arguments.limit_test,
+            },
+            is_quick: arguments.quick,
+        };
+        let source = Source::find(experiment, &given, root)?;
+        let usual = if source.is_fallback {
+            experiment.fallback.backbone
         } else {
-            &arguments.protocol
-        },
-        backbone,
-        weights,
-        seeds: arguments.seeds.as_ref().map_or(&experiment.seeds, |seeds| &seeds.0),
-        set: &[&fallback, &set],
-        only: &arguments.only,
-    };
-    plan::cells(library, experiment, &choice)
-}
+            experiment.backbone
+        };
+        let out = arguments
+            .out
+            .clone()
+            .unwrap_or_else(|| root.join("results").join(source.folder));
+        Ok(Session {
+            arguments,
+            root,
+            library,
+            experiment,
+            backbone: arguments.backbone.unwrap_or(usual),
+            folder: RunFolder::new(out),
+            source,
+        })
+    }
 
-/// `--data`, else data/mvtec, else the procedural set.
-fn find_data(arguments: &Arguments, root: &Path, experiment: &Experiment) -> Result<Source> {
-    let local = root.join("data/mvtec");
-    let given = arguments.data.clone().or_else(|| local.is_dir().then_some(local));
-    let (name, root, is_fallback) = match given {
-        Some(folder) => (experiment.dataset.clone(), folder, false),
-        None => (
-            experiment.fallback.dataset.clone(),
-            toy::generate(&root.join("data/toy"), TOY_SEED)?,
-            true,
-        ),
-    };
-    let categories = mvtec::categories(&root)?;
-    Ok(Source {
-        name,
-        root,
-        categories,
-        is_fallback,
-    })
-}
+    fn csv(&self) -> PathBuf {
+        self.folder.rows_file(&self.experiment.id, self.arguments.shard)
+    }
 
-/// Relative path and size of every file of a category: cheap, and changes when an image is added, removed or replaced by
-/// one of another size.
-fn fingerprint(root: &Path, category: &str) -> Result<String> {
-    let mut files = BTreeMap::new();
-    let mut folders = vec![root.join(category)];
-    while let Some(folder) = folders.pop() {
-        let context = || format!("failed to read `{}`", folder.display());
-        for entry in std::fs::read_dir(&folder).with_context(context)? {
-            let entry = entry.with_context(context)?;
-            let metadata = std::fs::metadata(entry.path()).with_context(context)?;
-            if metadata.is_dir() {
-                folders.push(entry.path());
-            } else {
-                let path = entry.path();
-                let relative = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
-                files.insert(relative, metadata.len());
+    /// Runs what is missing, prints the tables, and returns the reasons of the cells that failed.
+    fn run(&self) -> Result<Vec<anyhow::Error>> {
+        let Session {
+            arguments, experiment, ..
+        } = self;
+        if self.source.is_fallback && !arguments.quick {
+            let (name, option) = match experiment.dataset {
+                Named::Cifar10 => ("CIFAR-10", "fetch cifar10` or `--cifar10 DIR`"),
+                _ => ("MVTec AD", "fetch mvtec` or `--data DIR`"),
+            };
+            eprintln!(
+                "{name} is not here: running the procedural set `{}` with {}. These numbers are not the paper's; for those, \
+                 `cargo xtask data {option}.",
+                self.source.name, self.backbone
+            );
+        }
+        let arsenal = Arsenal::new(self.root, self.backbone, arguments.weights.as_deref());
+        let (runnable, weights) = self.runnable(&arsenal)?;
+        let cells = self.plan(&runnable)?;
+        let rows = self.folder.rows(&experiment.id)?;
+        if arguments.list {
+            println!("{}: {}", experiment.paper, experiment.title);
+            println!(
+                "{}\ncost: {}\nexpected: {}",
+                experiment.why.trim(),
+                experiment.cost,
+                experiment.expectation
+            );
+            print!("{}", plan::describe(&cells, &rows, &self.csv()));
+            return Ok(Vec::new());
+        }
+        self.folder.create()?;
+        let missing: Vec<&Cell> = cells.iter().filter(|cell| !cell.is_done(&rows)).collect();
+        if missing.len() < cells.len() {
+            let done = cells.len() - missing.len();
+            eprintln!(
+                "{done} of {} cells are in {} already",
+                cells.len(),
+                self.csv().display()
+            );
+        }
+        let failures = self.run_missing(&missing, &weights)?;
+        let rows = self.folder.rows(&experiment.id)?;
+        let owned: Vec<Row> = rows
+            .into_iter()
+            .filter(|row| cells.iter().any(|cell| cell.owns(row)))
+            .collect();
+        if !owned.is_empty() {
+            let exhibits = report::exhibits(self.root, &self.folder, experiment, &owned)?;
+            for (caption, table) in &exhibits.tables {
+                println!("\n{caption}\n\n{}", table.to_text());
             }
         }
+        report::after(self.root, &self.folder, experiment)?;
+        Ok(failures)
     }
-    Ok(files.iter().map(|(path, bytes)| format!("{path} {bytes}\n")).collect())
-}
 
-/// Writes what stands beside the rows: the machine, and the complete configuration of every cell.
-fn describe_run(out: &Path, cells: &[&Cell], threads: usize) -> Result<()> {
-    write_atomic(&out.join("machine.txt"), workspace::machine(threads).as_bytes())?;
-    for cell in cells {
-        let path = out.join("configs").join(format!("{}.toml", cell.config_sha256));
-        write_atomic(&path, cell.config_toml.as_bytes())?;
-    }
-    Ok(())
-}
-
-fn run_missing(
-    missing: &[&Cell],
-    source: &Source,
-    weights: &weights::Weights,
-    root: &Path,
-    out: &Path,
-    csv: &Path,
-    threads: usize,
-) -> Result<Vec<anyhow::Error>> {
-    if missing.is_empty() {
-        return Ok(Vec::new());
-    }
-    // A second Ctrl-C ends the process at once; finished rows are on disk either way.
-    let stop = || {
-        if run::STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+    /// The variants whose weights are here, and those weights. A variant with a backbone of its own may lack them; the others
+    /// may not.
+    fn runnable(&self, arsenal: &Arsenal) -> Result<(Vec<Runnable<'a>>, Found)> {
+        let mut runnable = Vec::new();
+        let mut found = Found::new();
+        let mut lacking = None;
+        for variant in &self.experiment.variants {
+            let backbone = variant.backbone.unwrap_or(self.backbone);
+            if !found.iter().any(|(known, _)| *known == backbone) {
+                match arsenal.find(backbone) {
+                    Ok(weights) => found.push((backbone, weights)),
+                    Err(error) if variant.backbone.is_some() && !arsenal.is_named(backbone) => {
+                        let text = crate::render(&error);
+                        let text = text.strip_prefix("error: ").unwrap_or(&text);
+                        eprintln!(
+                            "variant `{}` cannot run here: {}",
+                            variant.name,
+                            text.replace("\n\nhint: ", "; ")
+                        );
+                        lacking = Some(error);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            let identity = found
+                .iter()
+                .find(|(known, _)| *known == backbone)
+                .map(|(_, weights)| weights.identity());
+            runnable.push(Runnable {
+                variant,
+                backbone,
+                weights: identity.unwrap_or_default().to_string(),
+            });
         }
-    };
-    ctrlc::set_handler(stop).context("failed to listen for Ctrl-C")?;
-    let sheets = out.join("sheets");
-    let run = Run {
-        results: csv,
-        sheets: &sheets,
-        device: "cpu",
-        threads,
-        commit: workspace::commit(root),
-        memory: BankMemory::new(workspace::memory_budget()),
-    };
-    let dataset = |category: &str| -> Result<Dataset> { Ok(mvtec::load(&source.root, category)?) };
-    let backbone = |config: &simplenet::config::Config| -> Result<Backbone> {
-        let last = config.features.stages.iter().copied().max().unwrap_or(Stage::Layer3);
-        weights.load(config.features.backbone, last)
-    };
-    let mut progress = Progress::new(missing.len());
-    let mut failures = Vec::new();
-    for group in missing.chunk_by(|left, right| left.shares_bank(right)) {
-        match run.group(group, &dataset, &backbone, &mut progress) {
-            Ok(failed) => failures.extend(failed),
-            Err(error) => {
-                progress.end();
-                return Err(error);
+        match lacking {
+            Some(error) if runnable.is_empty() => Err(error),
+            _ => Ok((runnable, found)),
+        }
+    }
+
+    fn plan(&self, runnable: &[Runnable]) -> Result<Vec<Cell>> {
+        let Session {
+            arguments, experiment, ..
+        } = self;
+        let mut set = Table::new();
+        let mut put = |assignment: &str| -> Result<()> {
+            crate::experiment::merge(&mut set, &parse_set(assignment)?);
+            Ok(())
+        };
+        if let Some(epochs) = arguments.epochs {
+            put(&format!("train.epochs={epochs}"))?;
+        }
+        if let Some(every) = arguments.eval_every {
+            put(&format!("evaluate.every={every}"))?;
+        }
+        arguments.set.iter().try_for_each(|assignment| put(assignment))?;
+        let mut over: Vec<&Table> = Vec::new();
+        if self.source.is_fallback {
+            over.push(&experiment.fallback.set);
+        }
+        if arguments.quick {
+            over.push(&experiment.quick.set);
+        }
+        over.push(&set);
+        let fingerprints = self.source.categories.iter();
+        let categories = fingerprints
+            .map(|category| Ok((category.clone(), self.source.fingerprint(category)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let given = &arguments.protocol;
+        let choice = Choice {
+            dataset: &self.source.name,
+            categories: &categories,
+            protocols: if given.is_empty() { &experiment.protocols } else { given },
+            variants: runnable,
+            seeds: arguments.seeds.as_ref().map_or(&experiment.seeds, |seeds| &seeds.0),
+            set: &over,
+            only: &arguments.only,
+        };
+        let cells = plan::cells(self.library, experiment, &choice)?;
+        Ok(match arguments.shard {
+            Some(shard) => shard.select(cells),
+            None => cells,
+        })
+    }
+
+    fn run_missing(&self, missing: &[&Cell], weights: &[(Arch, Weights)]) -> Result<Vec<anyhow::Error>> {
+        if missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (id, shard) = (&self.experiment.id, self.arguments.shard);
+        let threads = rayon::current_num_threads();
+        self.folder
+            .describe(id, shard, &workspace::machine(threads), &workspace::command())?;
+        for cell in missing {
+            self.folder.write_config(&cell.config_sha256, &cell.config_toml)?;
+        }
+        let run = Run {
+            results: self.csv(),
+            measurements: self.folder.measurements_file(id, shard),
+            sheets: self.folder.sheets(),
+            gallery: self.folder.gallery(),
+            show: &self.experiment.show,
+            expects_masks: self.source.expects_masks(),
+            device: "cpu",
+            threads,
+            commit: workspace::commit(self.root),
+            memory: BankMemory::new(workspace::memory_budget()),
+            test_bank: RefCell::new(None),
+        };
+        let backbone = |config: &simplenet::config::Config| -> Result<Backbone> {
+            let arch = config.features.backbone;
+            let last = config.features.stages.iter().copied().max().unwrap_or(Stage::Layer3);
+            match weights.iter().find(|(known, _)| *known == arch) {
+                Some((_, weights)) => weights.load(arch, last),
+                None => bail!("there are no weights for `{arch}`"),
+            }
+        };
+        let mut progress = Progress::new(missing.len());
+        let mut failures = Vec::new();
+        for group in missing.chunk_by(|left, right| left.shares_bank(right)) {
+            match run.group(group, &|category| self.source.load(category), &backbone, &mut progress) {
+                Ok(failed) => failures.extend(failed),
+                Err(error) => {
+                    progress.end();
+                    return Err(error);
+                }
             }
         }
+        progress.end();
+        Ok(failures)
     }
-    progress.end();
-    Ok(failures)
 }

@@ -1,21 +1,25 @@
 //! Runs the cells of a plan: one feature bank at a time, every cell that trains on it, one append per cell.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use simplenet::config::{Config, FeatureScale};
+use simplenet::config::{Config, FeatureScale, Features, Sizes};
 use simplenet::{BankMemory, Evaluation, Pipeline, Scores, Truth};
 use simplenet_backbone::Backbone;
-use simplenet_data::Dataset;
+use simplenet_data::{Dataset, Source};
 use simplenet_heads::{Bank, Head, Standardizer, train};
 use simplenet_metrics::image_metrics;
-use simplenet_report::{Row, Selection, results};
+use simplenet_report::{Measurement, Row, Selection, measurements, results};
 
+use crate::experiment::Show;
 use crate::plan::Cell;
 use crate::progress::Progress;
+use crate::record::{self, Recorded};
 use crate::sheets::{self, Shown};
 
 /// Set by Ctrl-C.
@@ -29,20 +33,39 @@ pub(crate) struct Stopped;
 /// What all cells of a run share.
 pub(crate) struct Run<'a> {
     /// The CSV.
-    pub(crate) results: &'a Path,
+    pub(crate) results: PathBuf,
+    /// The CSV of curves and lists.
+    pub(crate) measurements: PathBuf,
     /// Folder of the sheets.
-    pub(crate) sheets: &'a Path,
+    pub(crate) sheets: PathBuf,
+    /// Folder of what the image browser shows.
+    pub(crate) gallery: PathBuf,
+    /// What is recorded beside the metrics.
+    pub(crate) show: &'a Show,
+    /// Whether a defect without a mask is missing one.
+    pub(crate) expects_masks: bool,
     pub(crate) device: &'static str,
     pub(crate) threads: usize,
     pub(crate) commit: String,
     pub(crate) memory: BankMemory,
+    /// The test bank that was built last: ten classes of CIFAR-10 share one.
+    pub(crate) test_bank: RefCell<Option<TestBank>>,
+}
+
+/// Features of test images, and what they are features of.
+pub(crate) struct TestBank {
+    sizes: Sizes,
+    features: Features,
+    images: Vec<Source>,
+    bank: Rc<Bank>,
+    extract: Duration,
 }
 
 /// The features of one category under one configuration, with what is known about the test images.
 struct Banks {
     pipeline: Pipeline,
     train: Bank,
-    test: Bank,
+    test: Rc<Bank>,
     truth: Truth,
     extract: Duration,
     extract_test: Duration,
@@ -50,10 +73,47 @@ struct Banks {
 }
 
 /// The state after some epoch, and what it scored.
+#[derive(Clone)]
 struct Judged {
     epoch: usize,
     evaluation: Evaluation,
     scores: Scores,
+}
+
+/// The two states that become rows.
+#[derive(Default)]
+struct Selections {
+    best: Option<Judged>,
+    last: Option<Judged>,
+}
+
+impl Selections {
+    /// Scores the test bank and returns the image AUROC. The pixel metrics, which cost more than the scores, are computed
+    /// only where they decide: at the end and where the image AUROC is at least the best one.
+    fn judge(&mut self, epoch: usize, is_last: bool, head: &Head, config: &Config, banks: &Banks) -> Result<f64> {
+        let scores = Scores::of(head, &banks.test, banks.pipeline.grid())?;
+        let image = image_metrics(&scores.images, &banks.truth.anomalous)?;
+        let highest = self.best.as_ref().map(|best| best.evaluation.image.auroc);
+        if !is_last && highest.is_some_and(|highest| image.auroc < highest) {
+            return Ok(image.auroc);
+        }
+        let judged = Judged {
+            epoch,
+            evaluation: Evaluation::of(&scores, &banks.truth, config)?,
+            scores,
+        };
+        let is_best = self
+            .best
+            .as_ref()
+            .is_none_or(|best| judged.evaluation.beats(&best.evaluation));
+        if is_last {
+            self.last = Some(judged.clone());
+        }
+        if is_best {
+            self.best = Some(judged);
+        }
+        Ok(image.auroc)
+    }
 }
 
 impl Run<'_> {
@@ -101,9 +161,9 @@ impl Run<'_> {
     }
 
     fn extract(&self, cell: &Cell, dataset: &Dataset, backbone: &Backbone, progress: &Progress) -> Result<Banks> {
-        let pipeline = Pipeline::new(&cell.config, &backbone)?;
+        let pipeline = Pipeline::new(&cell.config, backbone)?;
         let missing = dataset.missing_masks();
-        if missing > 0 {
+        if missing > 0 && self.expects_masks {
             progress.say(&format!(
                 "warning: {missing} of the defective test images of `{}` have no mask: its pixel metrics stay empty",
                 dataset.category
@@ -127,7 +187,7 @@ impl Run<'_> {
         };
         let (train, train_time) = pipeline.bank(&dataset.train, &self.memory, after)?;
         let (test, extract_test) =
-            pipeline.bank(&dataset.test, &self.memory, |done| after(dataset.train.len() + done))?;
+            self.test_bank(cell, dataset, &pipeline, |done| after(dataset.train.len() + done))?;
         let standardizer = Standardizer::fit(&train);
         let extract = train_time + extract_test;
         Ok(Banks {
@@ -141,6 +201,37 @@ impl Run<'_> {
         })
     }
 
+    /// The features of the test images, those of the bank before where they are the same.
+    fn test_bank(
+        &self,
+        cell: &Cell,
+        dataset: &Dataset,
+        pipeline: &Pipeline,
+        after: impl FnMut(usize) -> Result<()>,
+    ) -> Result<(Rc<Bank>, Duration)> {
+        let images: Vec<Source> = dataset.test.iter().map(|sample| sample.source.clone()).collect();
+        let mut kept = self.test_bank.borrow_mut();
+        let (sizes, features) = (cell.config.preprocess, &cell.config.features);
+        if let Some(same) = kept
+            .as_ref()
+            .filter(|kept| kept.sizes == sizes && kept.features == *features && kept.images == images)
+        {
+            return Ok((Rc::clone(&same.bank), same.extract));
+        }
+        // Before the next one is built, so that two never lie in memory.
+        *kept = None;
+        let (bank, extract) = pipeline.bank(&dataset.test, &self.memory, after)?;
+        let bank = Rc::new(bank);
+        *kept = Some(TestBank {
+            sizes,
+            features: features.clone(),
+            images,
+            bank: Rc::clone(&bank),
+            extract,
+        });
+        Ok((bank, extract))
+    }
+
     fn cell(&self, cell: &Cell, dataset: &Dataset, banks: &Banks, progress: &Progress) -> Result<String> {
         let config = &cell.config;
         let mut head = Head::new(config.head_config(banks.pipeline.dim()), cell.seed)?;
@@ -148,8 +239,8 @@ impl Run<'_> {
             head.set_standardizer(banks.standardizer.clone())?;
         }
         progress.phase(&format!("{} training", cell.category), config.train.epochs);
-        let mut best: Option<Judged> = None;
-        let mut last: Option<Judged> = None;
+        let mut recorded: Vec<Recorded> = Vec::new();
+        let mut judged = Selections::default();
         let mut judging = Duration::ZERO;
         let start = Instant::now();
         train(
@@ -161,22 +252,44 @@ impl Run<'_> {
                 progress.at(report.epoch);
                 check_stop()?;
                 let is_last = report.epoch == config.train.epochs;
+                if *self.show == Show::Convergence {
+                    recorded.push(Recorded::new("loss", report.epoch, report.loss));
+                }
                 if is_last || report.epoch.is_multiple_of(config.evaluate.every) {
                     let start = Instant::now();
-                    self.judge(report.epoch, is_last, head, config, banks, &mut best, &mut last)?;
+                    let auroc = judged.judge(report.epoch, is_last, head, config, banks)?;
+                    if *self.show == Show::Convergence {
+                        recorded.push(Recorded::new("image_auroc", report.epoch, auroc));
+                    }
                     judging += start.elapsed();
                 }
                 Ok(ControlFlow::Continue(()))
             },
         )?;
         let train_time = start.elapsed() - judging;
-        let last = last.ok_or_else(|| anyhow!("training ended before its last epoch"))?;
+        let last = judged
+            .last
+            .ok_or_else(|| anyhow!("training ended before its last epoch"))?;
         let score_start = Instant::now();
         let scores = Scores::of(&head, &banks.test, banks.pipeline.grid())?;
         let maps = scores.maps(banks.truth.side, config.evaluate.blur_sigma)?;
         let per_image = (banks.extract_test + score_start.elapsed()).as_secs_f64() * 1e3 / dataset.test.len() as f64;
-        let best = best.as_ref().unwrap_or(&last);
+        let best = judged.best.as_ref().unwrap_or(&last);
 
+        match self.show {
+            Show::Deviations => recorded.extend(record::deviations(&head, &banks.train)?),
+            Show::Speed { warmup, images } => {
+                recorded.extend(record::latencies(
+                    &banks.pipeline,
+                    &head,
+                    dataset,
+                    config,
+                    *warmup,
+                    *images,
+                )?);
+            }
+            _ => {}
+        }
         let row = |selection, judged: &Judged| {
             let pixel = judged.evaluation.pixel;
             Row {
@@ -192,21 +305,31 @@ impl Run<'_> {
                 ..self.row(cell, selection)
             }
         };
+        let rows = [row(Selection::Last, &last), row(Selection::Best, best)];
         let shown = Shown {
+            dataset,
+            preprocess: banks.pipeline.preprocess(),
+            truth: &banks.truth,
             scores: &last.scores,
             maps: &maps,
             evaluation: &last.evaluation,
         };
-        sheets::write(
-            self.sheets,
-            cell,
-            dataset,
-            banks.pipeline.preprocess(),
-            &banks.truth,
-            &shown,
-        )?;
-        let rows = [row(Selection::Last, &last), row(Selection::Best, best)];
-        results::replace_failed(self.results, &rows)?;
+        let qualitative = *self.show == Show::Qualitative;
+        if qualitative || matches!(self.show, Show::Categories { .. }) {
+            let ranking = if qualitative {
+                sheets::Ranking::Overlap
+            } else {
+                sheets::Ranking::Score
+            };
+            sheets::write(&self.sheets, &rows[0], ranking, &shown)?;
+            sheets::write_gallery(&self.gallery, &rows[0], &shown)?;
+        }
+        if !recorded.is_empty() {
+            let owned: Vec<Measurement> = recorded.into_iter().map(|recorded| recorded.of(&rows[0])).collect();
+            measurements::replace(&self.measurements, &owned)?;
+        }
+        // Last: a cell with rows is done.
+        results::replace_failed(&self.results, &rows)?;
         let percent = |judged: &Judged| match judged.evaluation.pixel {
             Some(pixel) => format!(
                 "{:.1} / {:.1}",
@@ -225,51 +348,6 @@ impl Run<'_> {
         ))
     }
 
-    /// Scores the test bank. The pixel metrics, which cost more than the scores, are computed only where they decide:
-    /// at the end and where the image AUROC is at least the best one.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the two states it updates, and what they are computed from"
-    )]
-    fn judge(
-        &self,
-        epoch: usize,
-        is_last: bool,
-        head: &Head,
-        config: &Config,
-        banks: &Banks,
-        best: &mut Option<Judged>,
-        last: &mut Option<Judged>,
-    ) -> Result<()> {
-        let scores = Scores::of(head, &banks.test, banks.pipeline.grid())?;
-        let image = image_metrics(&scores.images, &banks.truth.anomalous)?;
-        let decides = best
-            .as_ref()
-            .is_none_or(|best| image.auroc >= best.evaluation.image.auroc);
-        if !is_last && !decides {
-            return Ok(());
-        }
-        let judged = Judged {
-            epoch,
-            evaluation: Evaluation::of(&scores, &banks.truth, config)?,
-            scores,
-        };
-        if best
-            .as_ref()
-            .is_none_or(|best| judged.evaluation.beats(&best.evaluation))
-        {
-            *best = Some(Judged {
-                epoch,
-                evaluation: judged.evaluation,
-                scores: judged.scores.clone(),
-            });
-        }
-        if is_last {
-            *last = Some(judged);
-        }
-        Ok(())
-    }
-
     fn record_failure(&self, cell: &Cell, error: &anyhow::Error) -> Result<()> {
         let text = format!("{error:#}");
         let reason = text.lines().next().unwrap_or("failed").to_string();
@@ -277,7 +355,7 @@ impl Run<'_> {
             error: Some(reason),
             ..self.row(cell, Selection::Last)
         };
-        results::replace_failed(self.results, &[row]).context("failed to record a failed cell")
+        results::replace_failed(&self.results, &[row]).context("failed to record a failed cell")
     }
 
     fn row(&self, cell: &Cell, selection: Selection) -> Row {

@@ -13,28 +13,54 @@ pub(crate) enum Weights {
     Embedded { identity: String },
 }
 
-/// `--weights`, else data/weights, else the embedded ones.
-pub(crate) fn find(arch: Arch, given: Option<&Path>, root: &Path) -> Result<Weights> {
-    let description = arch.describe();
-    let local = root.join("data/weights").join(arch.name()).join("model.safetensors");
-    let file = given
-        .map(Path::to_path_buf)
-        .or_else(|| local.is_file().then_some(local));
-    if let Some(path) = file {
-        let checkpoint = Checkpoint::open(&path)?;
-        return Ok(Weights::File {
-            path,
-            identity: checkpoint.identity().to_string(),
-        });
+/// Where weights are looked for.
+pub(crate) struct Arsenal<'a> {
+    root: &'a Path,
+    /// `--weights`, and the backbone that they are for.
+    named: Option<(Arch, &'a Path)>,
+}
+
+impl<'a> Arsenal<'a> {
+    pub(crate) fn new(root: &'a Path, backbone: Arch, file: Option<&'a Path>) -> Arsenal<'a> {
+        Arsenal {
+            root,
+            named: file.map(|file| (backbone, file)),
+        }
     }
-    match description.embedded {
-        Some(last) => Ok(Weights::Embedded {
-            identity: Backbone::embedded(arch, last)?.identity().to_string(),
-        }),
-        None => bail!(
-            "there are no weights for `{arch}`\n\nhint: `cargo xtask data fetch weights --backbone {arch}`, or name a checkpoint with \
-             `--weights FILE`, or take the embedded `--backbone efficientnet_lite0`"
-        ),
+
+    /// Whether `--weights` is for this backbone, so that it must not be left out.
+    pub(crate) fn is_named(&self, arch: Arch) -> bool {
+        self.named.is_some_and(|(named, _)| named == arch)
+    }
+
+    /// `--weights`, else data/weights, else the embedded ones.
+    pub(crate) fn find(&self, arch: Arch) -> Result<Weights> {
+        let description = arch.describe();
+        let given = self
+            .named
+            .filter(|(named, _)| *named == arch)
+            .map(|(_, file)| file.to_path_buf());
+        let local = self
+            .root
+            .join("data/weights")
+            .join(arch.name())
+            .join("model.safetensors");
+        if let Some(path) = given.or_else(|| local.is_file().then_some(local)) {
+            let checkpoint = Checkpoint::open(&path)?;
+            return Ok(Weights::File {
+                path,
+                identity: checkpoint.identity().to_string(),
+            });
+        }
+        match description.embedded {
+            Some(last) => Ok(Weights::Embedded {
+                identity: Backbone::embedded(arch, last)?.identity().to_string(),
+            }),
+            None => bail!(
+                "there are no weights for `{arch}`\n\nhint: `cargo xtask data fetch weights --backbone {arch}`, or name a checkpoint with \
+                 `--weights FILE`, or take the embedded `--backbone efficientnet_lite0`"
+            ),
+        }
     }
 }
 

@@ -74,6 +74,22 @@ pub(crate) fn machine(threads: usize) -> String {
     )
 }
 
+/// The command that started this process, as one types it.
+pub(crate) fn command() -> String {
+    let quoted = |argument: String| match argument
+        .chars()
+        .any(|c| c.is_whitespace() || "'\"$&;|<>()*?".contains(c))
+    {
+        true => format!("'{}'", argument.replace('\'', "'\\''")),
+        false => argument,
+    };
+    let arguments: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|part| quoted(part.to_string_lossy().into_owned()))
+        .collect();
+    format!("cargo xtask {}", arguments.join(" "))
+}
+
 /// Half of the memory that is free now, in bytes: what one feature bank may take before it spills to disk.
 pub(crate) fn memory_budget() -> u64 {
     const UNKNOWN: u64 = 4 << 30;

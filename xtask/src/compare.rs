@@ -1,0 +1,251 @@
+//! `cargo xtask compare`: where two runs, or a run and the paper, differ most.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use simplenet_report::{Align, Column, Line, Metric, Published, Row, Selection, Table};
+
+use crate::experiment::{Experiment, Library};
+use crate::folder::RunFolder;
+use crate::{report, workspace};
+
+const METRICS: [Metric; 5] = [
+    Metric::ImageAuroc,
+    Metric::PixelAuroc,
+    Metric::Aupro,
+    Metric::ImageF1Max,
+    Metric::PixelAp,
+];
+/// Column of docs/paper that has the paper's own numbers.
+const OURS: &str = "SimpleNet";
+/// Categories of MVTec AD: an average over fewer is not the paper's.
+const CATEGORIES: usize = 15;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// A folder under results/
+    run: String,
+    /// Another one, or `paper`
+    #[arg(default_value = "paper")]
+    other: String,
+    /// Print only so many lines
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    top: usize,
+}
+
+/// What a number is of.
+type Name = (String, &'static str);
+/// Percent per seed and category.
+type Numbers = BTreeMap<Name, Vec<f64>>;
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let root = workspace::root()?;
+    let experiments = Library::open(&root.join("xtask/experiments"))?.all()?;
+    let folder = report::find_run(&root, &arguments.run)?;
+    let is_paper = arguments.other == "paper";
+    let mut skipped = Vec::new();
+    let (left, right) = if is_paper {
+        of_paper(&root, &folder, &experiments, &mut skipped)?
+    } else {
+        let other = report::find_run(&root, &arguments.other)?;
+        (of_run(&folder, &experiments)?, of_run(&other, &experiments)?)
+    };
+    let mut differences: Vec<(f64, &Name, f64, f64)> = Vec::new();
+    for (name, values) in &left {
+        if let Some(others) = right.get(name) {
+            let (mine, theirs) = (mean(values), mean(others));
+            differences.push((mine - theirs, name, mine, theirs));
+        }
+    }
+    if differences.is_empty() {
+        let hint = "they have no experiment, variant, protocol and category in common";
+        bail!(
+            "nothing of `{}` can be compared with `{}`\n\nhint: {hint}",
+            arguments.run,
+            arguments.other
+        );
+    }
+    // The sort is stable, so that equal differences stay in the order of their names.
+    differences.sort_by(|left, right| right.0.abs().total_cmp(&left.0.abs()));
+    let total = differences.len();
+    let number = |heading: &str| Column {
+        heading: heading.into(),
+        align: Align::Right,
+    };
+    let name = |heading: &str| Column {
+        heading: heading.into(),
+        align: Align::Left,
+    };
+    let lines = differences
+        .into_iter()
+        .take(arguments.top)
+        .map(|(difference, (what, metric), mine, theirs)| {
+            let cells = [
+                what.clone(),
+                (*metric).to_string(),
+                format!("{mine:.2}"),
+                format!("{theirs:.2}"),
+                signed(difference),
+            ];
+            Line::Cells(cells.to_vec())
+        });
+    let mut table = Table {
+        columns: vec![
+            name("what"),
+            name("metric"),
+            number(&arguments.run),
+            number(&arguments.other),
+            number("difference"),
+        ],
+        lines: lines.collect(),
+        notes: skipped,
+    };
+    if total > arguments.top {
+        table.notes.push(format!(
+            "{} smaller differences are not shown (--top)",
+            total - arguments.top
+        ));
+    }
+    print!("{}", table.to_text());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn of_run(folder: &RunFolder, experiments: &[Experiment]) -> Result<Numbers> {
+    let mut numbers = Numbers::new();
+    for experiment in experiments {
+        for row in folder.rows(&experiment.id)? {
+            let what = [
+                &row.experiment,
+                &row.variant,
+                &row.protocol,
+                &row.backbone,
+                &row.category,
+            ]
+            .map(String::as_str);
+            add(&mut numbers, &format!("{} {}", what.join(" "), row.selection), &row);
+        }
+    }
+    Ok(numbers)
+}
+
+/// Our rows at `best`, as the paper's are, under the names of docs/paper, and the numbers there.
+fn of_paper(
+    root: &Path,
+    folder: &RunFolder,
+    experiments: &[Experiment],
+    skipped: &mut Vec<String>,
+) -> Result<(Numbers, Numbers)> {
+    let (mut ours, mut paper) = (Numbers::new(), Numbers::new());
+    for experiment in experiments {
+        let published = Published::read_or_none(&root.join("docs/paper"), &experiment.id)?;
+        let rows = folder.rows(&experiment.id)?;
+        let rows: Vec<Row> = rows
+            .into_iter()
+            .filter(|row| row.selection == Selection::Best && row.dataset == "mvtec")
+            .collect();
+        for row in &rows {
+            let what = format!("{} {} {} {}", row.variant, row.protocol, row.backbone, row.category);
+            collect(
+                experiment,
+                &published,
+                &what,
+                &row.category,
+                std::iter::once(row),
+                &mut ours,
+                &mut paper,
+            );
+        }
+        let mut groups: BTreeMap<[&str; 3], Vec<&Row>> = BTreeMap::new();
+        for row in &rows {
+            let key = [&row.variant, &row.protocol, &row.backbone].map(String::as_str);
+            groups.entry(key).or_default().push(row);
+        }
+        for ([variant, protocol, backbone], rows) in groups {
+            let known = experiment.variants.iter().find(|known| known.name == variant);
+            let label = known.and_then(|known| known.published.as_deref()).unwrap_or(variant);
+            let of = if experiment.variants.len() == 1 {
+                "average"
+            } else {
+                label
+            };
+            if published.find(of, OURS, Metric::ImageAuroc).is_none() {
+                continue;
+            }
+            let mut categories: Vec<&str> = rows.iter().map(|row| row.category.as_str()).collect();
+            categories.sort_unstable();
+            categories.dedup();
+            let what = format!("{variant} {protocol} {backbone} average");
+            if categories.len() < CATEGORIES {
+                skipped.push(format!(
+                    "not compared: {} {what}, which rests on {} of {CATEGORIES} categories",
+                    experiment.id,
+                    categories.len()
+                ));
+                continue;
+            }
+            collect(
+                experiment,
+                &published,
+                &what,
+                of,
+                rows.into_iter(),
+                &mut ours,
+                &mut paper,
+            );
+        }
+    }
+    Ok((ours, paper))
+}
+
+/// Adds `rows` under a name, and the published numbers of the line `of` under the same one.
+fn collect<'a>(
+    experiment: &Experiment,
+    published: &Published,
+    what: &str,
+    of: &str,
+    rows: impl Iterator<Item = &'a Row>,
+    ours: &mut Numbers,
+    paper: &mut Numbers,
+) {
+    let what = format!("{} {what}", experiment.id);
+    rows.for_each(|row| add(ours, &what, row));
+    for metric in METRICS {
+        if let Some(value) = published.find(of, OURS, metric) {
+            paper.insert(
+                (format!("{what}{}", value.source.mark()), metric.heading()),
+                vec![value.value],
+            );
+            // The mark tells what kind of source the number has, so both sides carry it.
+            if let Some(values) = ours.get(&(what.clone(), metric.heading())).cloned() {
+                ours.insert((format!("{what}{}", value.source.mark()), metric.heading()), values);
+            }
+        }
+    }
+}
+
+fn add(numbers: &mut Numbers, what: &str, row: &Row) {
+    for metric in METRICS {
+        if let Some(value) = metric.of(row) {
+            numbers
+                .entry((what.to_string(), metric.heading()))
+                .or_default()
+                .push(100.0 * value);
+        }
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn signed(value: f64) -> String {
+    let rounded = (value * 100.0).round() / 100.0 + 0.0;
+    if rounded == 0.0 {
+        "0.00".into()
+    } else {
+        format!("{rounded:+.2}")
+    }
+}

@@ -1,0 +1,231 @@
+//! Rows to what a reader sees: tables, figures, sheets.
+
+mod figures;
+mod tables;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use simplenet_report::{Figure, Measurement, Published, Row, Selection, Table};
+
+use crate::experiment::{Experiment, Show};
+use crate::folder::RunFolder;
+use crate::sheets;
+
+/// All that is shown of one experiment of one run.
+#[derive(Default)]
+pub(crate) struct Exhibits {
+    /// Captions and tables.
+    pub(crate) tables: Vec<(String, Table)>,
+    pub(crate) figures: Vec<Drawing>,
+    pub(crate) sheets: Vec<Sheet>,
+}
+
+/// A sheet of examples that is there.
+pub(crate) struct Sheet {
+    pub(crate) caption: String,
+    /// What it shows, without the configuration's hash.
+    pub(crate) name: String,
+    /// A PNG file in the run's folder.
+    pub(crate) path: PathBuf,
+}
+
+/// A figure and where it goes.
+pub(crate) struct Drawing {
+    /// Distinguishes the figures of an experiment; empty where there is one.
+    pub(crate) suffix: String,
+    pub(crate) figure: Figure,
+}
+
+/// Rows that belong in one table: one protocol, data set and, unless the variants differ in it, backbone.
+struct Part<'a> {
+    experiment: &'a Experiment,
+    /// Protocol, data set and backbone for a caption.
+    about: String,
+    /// For the suffix of a figure; empty where there is one part.
+    suffix: String,
+    /// Variants by their own names.
+    rows: Vec<Row>,
+    measurements: Vec<Measurement>,
+}
+
+impl Exhibits {
+    /// Makes them from rows of any number of configurations; of each cell the newest configuration is shown.
+    pub(crate) fn of(
+        experiment: &Experiment,
+        rows: &[Row],
+        measurements: &[Measurement],
+        folder: &RunFolder,
+        project: &Path,
+    ) -> Result<Exhibits> {
+        let published = Published::read_or_none(&project.join("docs/paper"), &experiment.id)?;
+        let mut exhibits = Exhibits::default();
+        for part in parts(experiment, newest(rows), measurements) {
+            let context = || format!("experiment `{}`, {}", experiment.id, part.about);
+            let mut tables = match &experiment.show {
+                Show::Categories { methods } => tables::categories(&part, methods, &published),
+                Show::Speed { .. } => tables::speed(&part),
+                _ => tables::variants(&part, &published),
+            }
+            .with_context(context)?;
+            if let Some((_, first)) = tables.first_mut() {
+                first.notes.extend(not_run(experiment, &part.rows));
+            }
+            exhibits.tables.append(&mut tables);
+            let figures = match &experiment.show {
+                Show::Sweep { key, label, log, mark } => figures::sweep(&part, folder, key, label, *log, mark),
+                Show::Convergence => figures::convergence(&part),
+                Show::Deviations => figures::deviations(&part),
+                Show::Speed { .. } => figures::speed(&part, &published),
+                Show::Categories { .. } | Show::Variants | Show::Qualitative => Ok(Vec::new()),
+            };
+            exhibits.figures.extend(figures.with_context(context)?);
+            let with_sheet = part
+                .rows
+                .iter()
+                .filter(|row| row.selection == Selection::Last && row.error.is_none());
+            let sheets = with_sheet.map(|row| Sheet {
+                caption: format!("{}, {}, seed {}", row.category, part.about, row.seed),
+                name: format!(
+                    "{}-{}-{}-{}-seed{}",
+                    row.category, row.variant, row.protocol, row.backbone, row.seed
+                ),
+                path: folder.sheets().join(format!("{}.png", sheets::stem(row))),
+            });
+            exhibits.sheets.extend(sheets.filter(|sheet| sheet.path.is_file()));
+        }
+        Ok(exhibits)
+    }
+}
+
+/// Of every cell the rows of one configuration: the one that was finished last, or that failed last where none was.
+fn newest(rows: &[Row]) -> Vec<Row> {
+    let cell = |row: &Row| {
+        let names = [&row.variant, &row.protocol, &row.dataset, &row.category, &row.backbone].map(String::clone);
+        (names, row.seed)
+    };
+    let mut configs = BTreeMap::new();
+    for (place, row) in rows.iter().enumerate() {
+        let rank = (row.error.is_none(), place);
+        let entry = configs.entry(cell(row)).or_insert((rank, &row.config_sha256));
+        if rank > entry.0 {
+            *entry = (rank, &row.config_sha256);
+        }
+    }
+    let is_newest = |row: &&Row| {
+        configs
+            .get(&cell(row))
+            .is_some_and(|(_, config)| **config == row.config_sha256)
+    };
+    rows.iter().filter(is_newest).cloned().collect()
+}
+
+/// The order of the experiment file for variants, of the alphabet for the rest: it must not depend on who finished first.
+fn parts<'a>(experiment: &'a Experiment, mut rows: Vec<Row>, measurements: &[Measurement]) -> Vec<Part<'a>> {
+    let place = |name: &str| experiment.variants.iter().position(|variant| variant.name == name);
+    rows.retain(|row| place(&row.variant).is_some());
+    rows.sort_by_cached_key(|row| {
+        let names = [&row.protocol, &row.dataset, &row.category].map(String::clone);
+        (place(&row.variant), names, row.seed, row.selection)
+    });
+    let by_backbone = experiment.variants.iter().all(|variant| variant.backbone.is_none());
+    let mut grouped: BTreeMap<[String; 3], Vec<Row>> = BTreeMap::new();
+    for row in rows {
+        let backbone = if by_backbone {
+            row.backbone.clone()
+        } else {
+            String::new()
+        };
+        let key = [row.protocol.clone(), row.dataset.clone(), backbone];
+        grouped.entry(key).or_default().push(row);
+    }
+    let several = grouped.len() > 1;
+    let part = |([protocol, dataset, backbone], rows): ([String; 3], Vec<Row>)| {
+        let mut about = format!("{dataset}, protocol `{protocol}`");
+        if !backbone.is_empty() {
+            about.push_str(&format!(", {backbone}"));
+        }
+        let name = format!("{protocol}-{dataset}-{backbone}");
+        let letters = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+        let name: String = name.chars().map(letters).collect();
+        let owned = |measurement: &&Measurement| {
+            rows.iter().any(|row| {
+                (&row.variant, &row.category, &row.config_sha256, row.seed)
+                    == (
+                        &measurement.variant,
+                        &measurement.category,
+                        &measurement.config_sha256,
+                        measurement.seed,
+                    )
+            })
+        };
+        Part {
+            experiment,
+            about,
+            suffix: if several {
+                name.trim_matches('-').to_string()
+            } else {
+                String::new()
+            },
+            measurements: measurements.iter().filter(owned).cloned().collect(),
+            rows,
+        }
+    };
+    grouped.into_iter().map(part).collect()
+}
+
+/// A note on the variants that have no rows.
+fn not_run(experiment: &Experiment, rows: &[Row]) -> Option<String> {
+    let missing = experiment
+        .variants
+        .iter()
+        .filter(|variant| !rows.iter().any(|row| row.variant == variant.name));
+    let names: Vec<&str> = missing.map(|variant| variant.name.as_str()).collect();
+    (!names.is_empty()).then(|| format!("Not run here: {}.", names.join(", ")))
+}
+
+/// Mean and, of several, sample standard deviation.
+fn mean_and_deviation(values: &[f64]) -> Option<(f64, Option<f64>)> {
+    let count = values.len() as f64;
+    let mean = (!values.is_empty()).then(|| values.iter().sum::<f64>() / count)?;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    Some((mean, (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt())))
+}
+
+/// Distinct values in the order in which they first occur.
+fn distinct<'a>(values: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut all = Vec::new();
+    for value in values {
+        if !all.contains(&value) {
+            all.push(value);
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use simplenet_report::{Row, Selection};
+
+    use super::newest;
+
+    fn row(config: &str, selection: Selection, failed: bool) -> Row {
+        Row {
+            category: "ring".into(),
+            config_sha256: config.into(),
+            selection,
+            error: failed.then(|| "no".to_string()),
+            ..Row::default()
+        }
+    }
+
+    #[test]
+    fn of_two_configurations_of_a_cell_the_newer_is_shown_and_a_failure_only_alone() {
+        let old = [row("a", Selection::Last, false), row("a", Selection::Best, false)];
+        let new = [row("b", Selection::Last, false), row("b", Selection::Best, false)];
+        let failed = [row("c", Selection::Last, true)];
+        assert_eq!(newest(&[&old[..], &new, &failed].concat()), new);
+        assert_eq!(newest(&failed), failed);
+    }
+}

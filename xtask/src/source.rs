@@ -1,0 +1,276 @@
+//! Which images an experiment runs on.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use simplenet_data::cifar10::{self, Cifar10};
+use simplenet_data::{Dataset, Sample, mvtec, toy};
+use simplenet_kernels::noise::{NoiseKey, permutation};
+
+use crate::experiment::{Experiment, Limit, Named};
+
+/// Seed of the procedural set: the same pictures for everybody.
+const TOY_SEED: u64 = 0;
+/// Seed of the subsets that `--limit-train` and `--limit-test` draw: the same images for every seed of the training.
+const SUBSET_SEED: u64 = 0;
+
+/// Folders that the command line names.
+pub(crate) struct Given<'a> {
+    pub(crate) mvtec: Option<&'a Path>,
+    pub(crate) cifar10: Option<&'a Path>,
+    pub(crate) limit: Limit,
+    pub(crate) is_quick: bool,
+}
+
+/// Where the images are and what they are called.
+pub(crate) struct Source {
+    /// As rows have it; a subset says so.
+    pub(crate) name: String,
+    /// Name of the run's folder.
+    pub(crate) folder: &'static str,
+    pub(crate) categories: Vec<String>,
+    pub(crate) is_fallback: bool,
+    root: PathBuf,
+    layout: Layout,
+    limit: Limit,
+}
+
+enum Layout {
+    /// A folder per category with training and test images.
+    Categories,
+    /// The same, but the good test images of all categories are tested together: one normal category, the others novel.
+    OneClass,
+    Cifar10(Cifar10),
+}
+
+impl Source {
+    /// The experiment's data set where it is there, else the procedural one.
+    pub(crate) fn find(experiment: &Experiment, given: &Given, project: &Path) -> Result<Source> {
+        let (named, folder) = match experiment.dataset {
+            Named::Mvtec => (given.mvtec, project.join("data/mvtec")),
+            Named::Cifar10 => (given.cifar10, project.join("data/cifar10")),
+            Named::Toy | Named::ToyOneClass => (None, PathBuf::new()),
+        };
+        let there = match (given.is_quick, named) {
+            (true, _) => None,
+            (false, Some(folder)) => Some(folder.to_path_buf()),
+            (false, None) => folder.is_dir().then_some(folder),
+        };
+        let dataset = if there.is_some() {
+            experiment.dataset
+        } else {
+            experiment.fallback.dataset
+        };
+        let root = match there.clone() {
+            Some(folder) => folder,
+            None => toy::generate(&project.join("data/toy"), TOY_SEED)?,
+        };
+        let layout = match dataset {
+            Named::Mvtec | Named::Toy => Layout::Categories,
+            Named::ToyOneClass => Layout::OneClass,
+            Named::Cifar10 => Layout::Cifar10(Cifar10::open(&root)?),
+        };
+        let (name, run) = match (dataset, &layout) {
+            (Named::Mvtec, _) => ("mvtec", "mvtec"),
+            (Named::Toy, _) => ("toy", "toy"),
+            (Named::ToyOneClass, _) => ("toy-one-class", "toy"),
+            (Named::Cifar10, Layout::Cifar10(set)) if !set.is_complete() => ("cifar10-part", "cifar10"),
+            (Named::Cifar10, _) => ("cifar10", "cifar10"),
+        };
+        let mut categories = match &layout {
+            Layout::Cifar10(_) => cifar10::CLASSES.map(String::from).to_vec(),
+            Layout::Categories | Layout::OneClass => mvtec::categories(&root)?,
+        };
+        let mut limit = given.limit;
+        if given.is_quick {
+            categories.retain(|category| experiment.quick.categories.contains(category));
+            limit.train = limit.train.or(experiment.quick.limit.train);
+            limit.test = limit.test.or(experiment.quick.limit.test);
+        }
+        Ok(Source {
+            name: limit.name(name),
+            folder: if given.is_quick { "quick" } else { run },
+            categories,
+            is_fallback: there.is_none(),
+            root,
+            layout,
+            limit,
+        })
+    }
+
+    /// Lists the images of a category.
+    pub(crate) fn load(&self, category: &str) -> Result<Dataset> {
+        let mut dataset = match &self.layout {
+            Layout::Categories => mvtec::load(&self.root, category)?,
+            Layout::OneClass => self.one_class(category)?,
+            Layout::Cifar10(set) => set.one_class(category)?,
+        };
+        let Limit { train, test } = self.limit;
+        dataset.train = subset(dataset.train, train);
+        dataset.test = subset(dataset.test, test);
+        Ok(dataset)
+    }
+
+    /// Whether a defect without a mask is missing one.
+    pub(crate) fn expects_masks(&self) -> bool {
+        matches!(self.layout, Layout::Categories)
+    }
+
+    /// Changes when a category gets other images.
+    pub(crate) fn fingerprint(&self, category: &str) -> Result<String> {
+        let folder = match &self.layout {
+            Layout::Categories => self.root.join(category),
+            Layout::OneClass | Layout::Cifar10(_) => self.root.clone(),
+        };
+        let files = files(&self.root, &folder)?;
+        Ok(match self.limit {
+            Limit {
+                train: None,
+                test: None,
+            } => files,
+            Limit { train, test } => format!("{files}limit {train:?} {test:?} seed {SUBSET_SEED}\n"),
+        })
+    }
+
+    fn one_class(&self, category: &str) -> Result<Dataset> {
+        let mut dataset = mvtec::load(&self.root, category)?;
+        dataset.test.clear();
+        for other in &self.categories {
+            let good = mvtec::load(&self.root, other)?
+                .test
+                .into_iter()
+                .filter(|sample| !sample.anomalous);
+            dataset.test.extend(good.map(|sample| match other == category {
+                true => sample,
+                false => Sample {
+                    defect: other.clone(),
+                    anomalous: true,
+                    ..sample
+                },
+            }));
+        }
+        if self.categories.len() < 2 {
+            bail!("`{category}` is the only category, so nothing is novel to it");
+        }
+        Ok(dataset)
+    }
+}
+
+impl Limit {
+    fn name(self, dataset: &str) -> String {
+        let count = |what: &str, count: Option<usize>| count.map(|count| format!("{what} {count}"));
+        let parts: Vec<String> = [count("train", self.train), count("test", self.test)]
+            .into_iter()
+            .flatten()
+            .collect();
+        if parts.is_empty() {
+            dataset.to_string()
+        } else {
+            format!("{dataset} ({})", parts.join(" "))
+        }
+    }
+}
+
+/// `count` samples in their order, the same share of every defect. Defects are told apart but not named, so that the subset
+/// of a one-class test set does not depend on which class is the normal one.
+fn subset(samples: Vec<Sample>, count: Option<usize>) -> Vec<Sample> {
+    let Some(count) = count.filter(|count| *count < samples.len()) else {
+        return samples;
+    };
+    let mut groups: Vec<(&str, Vec<usize>)> = Vec::new();
+    for (index, sample) in samples.iter().enumerate() {
+        match groups.iter_mut().find(|(defect, _)| *defect == sample.defect) {
+            Some((_, members)) => members.push(index),
+            None => groups.push((&sample.defect, vec![index])),
+        }
+    }
+    // A sample's place in its shuffled group as a fraction: the lowest `count` of all fractions are the same share of each.
+    let mut places: Vec<(f64, usize)> = Vec::with_capacity(samples.len());
+    for (group, (_, members)) in groups.iter().enumerate() {
+        let key = NoiseKey {
+            seed: SUBSET_SEED,
+            stream: group as u64,
+        };
+        let order = permutation(members.len(), key);
+        let size = members.len() as f64;
+        places.extend(
+            order
+                .iter()
+                .enumerate()
+                .map(|(place, &member)| ((place as f64 + 0.5) / size, members[member])),
+        );
+    }
+    places.sort_by(|left, right| left.0.total_cmp(&right.0).then(left.1.cmp(&right.1)));
+    let mut chosen: Vec<usize> = places[..count].iter().map(|(_, index)| *index).collect();
+    chosen.sort_unstable();
+    chosen.into_iter().map(|index| samples[index].clone()).collect()
+}
+
+/// Relative path and size of every file under `folder`: cheap, and changes when an image is added, removed or replaced by
+/// one of another size.
+fn files(root: &Path, folder: &Path) -> Result<String> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let context = || format!("failed to read `{}`", folder.display());
+        for entry in std::fs::read_dir(&folder).with_context(context)? {
+            let path = entry.with_context(context)?.path();
+            let metadata = std::fs::metadata(&path).with_context(context)?;
+            if metadata.is_dir() {
+                folders.push(path);
+            } else {
+                let relative = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+                files.insert(relative, metadata.len());
+            }
+        }
+    }
+    Ok(files.iter().map(|(path, bytes)| format!("{path} {bytes}\n")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use simplenet_data::{Sample, Source};
+
+    use super::subset;
+
+    /// `normal` of three classes is called good.
+    fn samples(normal: usize) -> Vec<Sample> {
+        let sample = |index: usize| {
+            let class = index % 5 % 3;
+            let name = if class == normal {
+                "good".to_string()
+            } else {
+                format!("class{class}")
+            };
+            Sample {
+                defect: name,
+                anomalous: class != normal,
+                ..Sample::normal(Source::File(PathBuf::from(index.to_string())))
+            }
+        };
+        (0..100).map(sample).collect()
+    }
+
+    #[test]
+    fn a_subset_keeps_shares_and_order_and_does_not_depend_on_the_normal_class() {
+        let sources = |normal| -> Vec<Source> {
+            subset(samples(normal), Some(25))
+                .into_iter()
+                .map(|sample| sample.source)
+                .collect()
+        };
+        assert_eq!(sources(0), sources(2));
+        let chosen = subset(samples(0), Some(25));
+        let count = |defect: &str| chosen.iter().filter(|sample| sample.defect == defect).count();
+        assert_eq!([count("good"), count("class1"), count("class2")], [10, 10, 5]);
+        let numbers: Vec<usize> = sources(0)
+            .iter()
+            .map(|source| source.path().to_string_lossy().parse().unwrap())
+            .collect();
+        assert!(numbers.is_sorted());
+        assert_eq!(subset(samples(0), Some(100)).len(), 100);
+    }
+}
