@@ -1,0 +1,217 @@
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::support::{command, factory, lines, names, simplenet, stderr, stdout};
+
+fn predict(rest: &[&OsStr]) -> std::process::Output {
+    let mut arguments = vec!["predict".as_ref(), factory().detector.as_os_str()];
+    arguments.extend(rest);
+    simplenet(&arguments)
+}
+
+#[test]
+fn a_folder_becomes_lines_pictures_and_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let (maps, masks) = (folder.path().join("maps"), folder.path().join("masks"));
+    let csv = folder.path().join("all.csv");
+    let test = factory().ring.join("test");
+    let out = predict(&[
+        test.as_ref(),
+        "--heatmaps".as_ref(),
+        maps.as_ref(),
+        "--masks".as_ref(),
+        masks.as_ref(),
+        "--csv".as_ref(),
+        csv.as_ref(),
+    ]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    let lines = lines(&out);
+    assert_eq!(lines.len(), 6); // two good ones, four defects
+    for line in &lines {
+        let path = Path::new(line["file"].as_str().unwrap());
+        let label = path.strip_prefix(&test).unwrap();
+        let heatmap = image::open(maps.join(label)).unwrap();
+        assert_eq!((heatmap.width(), heatmap.height()), (256, 256));
+        let mask = image::open(masks.join(label)).unwrap().to_luma8();
+        let marked = mask.pixels().filter(|pixel| pixel.0[0] == 255).count();
+        let regions = line["regions"].as_array().unwrap();
+        assert_eq!(marked > 0, line["verdict"] == "defect", "{line}");
+        let area: u64 = regions.iter().map(|region| region["area"].as_u64().unwrap()).sum();
+        // The crop is 224 of 256 pixels, so both are the same pixels.
+        assert_eq!(marked as u64, area);
+        assert_eq!(line["inspected"]["x"], 16);
+    }
+    let table = std::fs::read_to_string(csv).unwrap();
+    assert_eq!(table.lines().count(), 7);
+    assert!(table.starts_with("file,verdict,score,threshold,regions,x,y,width,height,area,error\n"));
+}
+
+#[test]
+fn the_exit_code_says_what_was_seen() {
+    let good = factory().test("good/000.png");
+    let code = |rest: &[&OsStr]| predict(rest).status.code();
+    let with_code: &OsStr = "--exit-code".as_ref();
+    let defect = factory()
+        .ring
+        .join("test")
+        .join(simplenet_data::toy::CATEGORIES[2].defects[1])
+        .join("000.png");
+    // Whether this little training finds the defect is not the point: the code has to follow the verdict.
+    let is_defect = lines(&predict(&[defect.as_ref()]))[0]["verdict"] == "defect";
+    assert_eq!(code(&[defect.as_ref(), with_code]), Some(i32::from(is_defect)));
+    assert_eq!(code(&[good.as_ref()]), Some(0));
+
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken.png");
+    std::fs::write(&broken, "half a picture").unwrap();
+    assert_eq!(code(&[broken.as_ref(), good.as_ref(), with_code]), Some(2));
+    assert_eq!(code(&[broken.as_ref()]), Some(1));
+    let out = predict(&[broken.as_ref(), good.as_ref()]);
+    let lines = lines(&out);
+    assert!(lines[0]["error"].as_str().unwrap().contains("broken.png"));
+    assert!(lines[1]["score"].is_number());
+}
+
+#[test]
+fn scores_do_not_depend_on_place_threads_or_company() {
+    let folder = tempfile::tempdir().unwrap();
+    let moved = folder.path().join("moved.simplenet");
+    std::fs::copy(&factory().detector, &moved).unwrap();
+    let test = factory().ring.join("test");
+    let here = lines(&predict(&[test.as_ref()]));
+    for threads in ["1", "3"] {
+        let out = simplenet(&[
+            "predict".as_ref(),
+            moved.as_ref(),
+            test.as_ref(),
+            "--threads".as_ref(),
+            threads.as_ref(),
+        ]);
+        for (here, there) in here.iter().zip(lines(&out)) {
+            assert_eq!(
+                (&here["score"], &here["regions"]),
+                (&there["score"], &there["regions"]),
+                "{threads} threads"
+            );
+        }
+    }
+    let file = here[4]["file"].as_str().unwrap();
+    let alone = lines(&predict(&[file.as_ref()]));
+    assert_eq!((&alone[0]["score"], alone.len()), (&here[4]["score"], 1));
+}
+
+#[test]
+fn a_stream_of_names_is_answered_line_by_line() {
+    let (detector, dash): (&OsStr, &OsStr) = (factory().detector.as_ref(), "-".as_ref());
+    let mut child = command(&["predict".as_ref(), detector, dash])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut answers = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    for name in ["good/000.png", "good/none.png", "good/001.png"] {
+        let path = factory().test(name);
+        writeln!(stdin, "{}", path.display()).unwrap();
+        // The answer comes before the next question.
+        let answer: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
+        assert_eq!(answer["file"], path.display().to_string());
+        assert_eq!(answer["error"].is_string(), name.contains("none"));
+    }
+    drop(stdin);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn globs_and_folders_find_the_same_files() {
+    let pattern = factory().ring.join("test/*/000.png");
+    let by_glob = predict(&[pattern.as_ref()]);
+    assert_eq!(lines(&by_glob).len(), 5);
+    let nothing = factory().ring.join("test/*/none*.png");
+    let out = predict(&[nothing.as_ref()]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(stderr(&out).contains("no image matches"), "{}", stderr(&out));
+}
+
+#[test]
+fn the_threshold_can_be_shown_chosen_and_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let detector = folder.path().join("part.simplenet");
+    std::fs::copy(&factory().detector, &detector).unwrap();
+    let threshold = |rest: &[&str]| {
+        let mut arguments = vec!["threshold".as_ref(), detector.as_os_str(), "--json".as_ref()];
+        arguments.extend(rest.iter().map(OsStr::new));
+        let out = simplenet(&arguments);
+        assert!(out.status.success(), "{}", stderr(&out));
+        serde_json::from_str::<Value>(&stdout(&out)).unwrap()
+    };
+    let first = threshold(&[]);
+    assert_eq!(first["contract"]["held-out"], 12);
+    let looser = threshold(&["--max-false-reject", "0.4"]);
+    assert_eq!(looser["contract"]["method"], "order-statistic");
+    assert!(looser["contract"]["threshold"].as_f64() <= first["contract"]["threshold"].as_f64());
+    let fixed = threshold(&["--value", "-0.25"]);
+    assert_eq!(fixed["fixed"]["threshold"], -0.25);
+    assert_eq!(threshold(&[]), fixed);
+    let ring = factory().ring.display().to_string();
+    let from_test = threshold(&["--from-test", &ring]);
+    assert_eq!(
+        (&from_test["from-test"]["good"], &from_test["from-test"]["defective"]),
+        (&Value::from(2), &Value::from(4))
+    );
+    // Written in place, whole, with nothing beside it.
+    assert_eq!(names(folder.path()), ["part.simplenet"]);
+}
+
+#[test]
+fn a_detector_can_be_measured_and_inspected() {
+    let detector = factory().detector.as_os_str();
+    let out = simplenet(&[
+        "evaluate".as_ref(),
+        detector,
+        factory().ring.as_ref(),
+        "--json".as_ref(),
+    ]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    let report: Value = serde_json::from_str(&stdout(&out)).unwrap();
+    assert_eq!(report["kinds"].as_array().unwrap().len(), 4);
+    assert_eq!(
+        (&report["good"]["images"], &report["defects"]["images"]),
+        (&Value::from(2), &Value::from(4))
+    );
+    assert!(report["aupro"].is_number() && report["pixel_auroc"].is_number());
+    let out = simplenet(&["evaluate".as_ref(), detector, factory().ring.as_ref()]);
+    assert!(stdout(&out).contains("good parts rejected: "), "{}", stdout(&out));
+
+    let out = simplenet(&["inspect".as_ref(), detector, "--json".as_ref()]);
+    let inspection: Value = serde_json::from_str(&stdout(&out)).unwrap();
+    assert_eq!(inspection["card"]["data"]["images"], 12);
+    for reference in inspection["references"].as_array().unwrap() {
+        assert_eq!(reference["expected"], reference["found"]);
+    }
+    let image = factory().test("good/000.png");
+    let out = simplenet(&[
+        "bench".as_ref(),
+        detector,
+        image.as_ref(),
+        "--seconds".as_ref(),
+        "0.05".as_ref(),
+    ]);
+    assert!(stdout(&out).contains("throughput"), "{}", stderr(&out));
+}
+
+#[test]
+fn the_manual_is_made_from_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = simplenet(&["manual".as_ref(), "--man".as_ref(), folder.path().as_ref()]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    assert!(names(folder.path()).contains(&"simplenet-predict.1".to_string()));
+    let page = std::fs::read_to_string(folder.path().join("simplenet-predict.1")).unwrap();
+    assert!(page.contains("exit\\-code"), "{page}");
+    let out = simplenet(&["manual".as_ref(), "--completions".as_ref(), "bash".as_ref()]);
+    assert!(stdout(&out).contains("complete -F"));
+}

@@ -1,0 +1,147 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{command, factory, simplenet, stderr};
+
+fn watch(folder: &Path, out: &Path, rest: &[&str]) -> std::process::Command {
+    let mut command = command(&["watch".as_ref(), factory().detector.as_ref(), folder.as_ref()]);
+    command.args(["--out".as_ref(), out.as_os_str()]);
+    command.args(["--interval", "0.02"]).args(rest);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn log(out: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(out.join("judged.jsonl")).unwrap_or_default();
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("every whole line is JSON"))
+        .collect()
+}
+
+/// Waits until the log has `count` lines, or a minute is over.
+fn wait_for(out: &Path, count: usize) -> Vec<Value> {
+    let start = Instant::now();
+    loop {
+        let lines = log(out);
+        if lines.len() >= count || start.elapsed() > Duration::from_secs(60) {
+            return lines;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn kill(mut child: Child) {
+    child.kill().expect("it runs"); // SIGKILL
+    child.wait().expect("it is ours");
+}
+
+#[test]
+fn every_file_is_judged_once_though_the_process_is_killed_again_and_again() {
+    let (folder, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let image = std::fs::read(factory().test("good/000.png")).unwrap();
+    let files = 60;
+    for batch in 0..6 {
+        let child = watch(folder.path(), out.path(), &["--settle", "0"]).spawn().unwrap();
+        for index in 0..files / 6 {
+            // Renamed into place, as a careful camera does.
+            let name = format!("{:03}.png", batch * 10 + index);
+            let hidden = folder.path().join(format!(".{name}"));
+            std::fs::write(&hidden, &image).unwrap();
+            std::fs::rename(&hidden, folder.path().join(name)).unwrap();
+        }
+        wait_for(out.path(), batch * 10 + 5);
+        kill(child);
+    }
+    let last = watch(folder.path(), out.path(), &["--settle", "0", "--once"])
+        .status()
+        .unwrap();
+    assert!(last.success());
+    let mut seen = BTreeMap::new();
+    for line in log(out.path()) {
+        *seen.entry(line["file"].as_str().unwrap().to_string()).or_insert(0) += 1;
+    }
+    assert_eq!(seen.len(), files);
+    assert!(seen.values().all(|&count| count == 1), "{seen:?}");
+}
+
+#[test]
+fn half_a_line_is_cut_off_and_its_file_judged_again() {
+    let (folder, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for name in ["a.png", "b.png"] {
+        std::fs::copy(factory().test("good/000.png"), folder.path().join(name)).unwrap();
+    }
+    let once = || {
+        watch(folder.path(), out.path(), &["--settle", "0", "--once"])
+            .status()
+            .unwrap()
+    };
+    assert!(once().success());
+    let path = out.path().join("judged.jsonl");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() - 20]).unwrap();
+    assert!(once().success());
+    let names: Vec<String> = log(out.path()).iter().map(|line| line["file"].to_string()).collect();
+    assert_eq!(names, ["\"a.png\"", "\"b.png\""]);
+
+    std::fs::write(&path, "no log\n").unwrap();
+    assert!(!once().success());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "no log\n");
+}
+
+#[test]
+fn a_file_that_is_still_written_is_waited_for() {
+    let (folder, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let image = std::fs::read(factory().test("good/000.png")).unwrap();
+    let child = watch(folder.path(), out.path(), &["--settle", "0.6"]).spawn().unwrap();
+    let path = folder.path().join("slow.png");
+    for step in 1..=6 {
+        std::fs::write(&path, &image[..image.len() * step / 6]).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(log(out.path()).is_empty(), "judged at {step} of 6");
+    }
+    let lines = wait_for(out.path(), 1);
+    kill(child);
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0]["score"].is_number(), "{}", lines[0]);
+}
+
+#[test]
+fn two_processes_cannot_share_an_output_folder() {
+    let (folder, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::copy(factory().test("good/000.png"), folder.path().join("a.png")).unwrap();
+    let first = watch(folder.path(), out.path(), &["--settle", "0"]).spawn().unwrap();
+    wait_for(out.path(), 1);
+    let second = watch(folder.path(), out.path(), &["--once"])
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    kill(first);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(
+        stderr(&second).contains("another process is watching"),
+        "{}",
+        stderr(&second)
+    );
+}
+
+#[test]
+fn pictures_into_the_watched_folder_are_refused() {
+    let (folder, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let inside = folder.path().join("maps");
+    let refused = simplenet(&[
+        "watch".as_ref(),
+        factory().detector.as_ref(),
+        folder.path().as_ref(),
+        "--out".as_ref(),
+        out.path().as_ref(),
+        "--heatmaps".as_ref(),
+        inside.as_ref(),
+    ]);
+    assert!(stderr(&refused).contains("which is watched"), "{}", stderr(&refused));
+}
