@@ -158,15 +158,12 @@ pub(crate) struct Fallback {
 pub(crate) struct Quick {
     /// Categories of the fallback's data set.
     pub(crate) categories: Vec<String>,
-    /// Training and test images per category.
-    pub(crate) limit: Limit,
     /// Merged over the fallback's table.
     pub(crate) set: Table,
 }
 
 /// A seeded subset of a category.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limit {
     /// Training images; all where it is not given.
     pub(crate) train: Option<usize>,

@@ -171,7 +171,7 @@ impl RunFolder {
         let mut whole = None;
         let entries = match std::fs::read_dir(&self.0) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if is_absent(&error) => return Ok(Vec::new()),
             Err(error) => return Err(error).with_context(|| format!("failed to read `{}`", self.0.display())),
         };
         for entry in entries {
@@ -202,4 +202,10 @@ fn stem(id: &str, shard: Option<Shard>) -> String {
         Some(shard) => format!("{id}.{}", shard.name()),
         None => id.to_string(),
     }
+}
+
+/// Whether there is no such folder: nothing is there, or a file is in its way, which is known when it is to be written.
+fn is_absent(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
 }

@@ -63,7 +63,15 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "simplenet-report",
         local: &[],
-        external: &["plotters", "polars", "tempfile", "thiserror"],
+        external: &[
+            "base64",
+            "image",
+            "plotters",
+            "polars",
+            "serde_json",
+            "tempfile",
+            "thiserror",
+        ],
     },
     Layer {
         name: "simplenet",

@@ -82,11 +82,9 @@ impl Source {
             Layout::Cifar10(_) => cifar10::CLASSES.map(String::from).to_vec(),
             Layout::Categories | Layout::OneClass => mvtec::categories(&root)?,
         };
-        let mut limit = given.limit;
+        let limit = given.limit;
         if given.is_quick {
             categories.retain(|category| experiment.quick.categories.contains(category));
-            limit.train = limit.train.or(experiment.quick.limit.train);
-            limit.test = limit.test.or(experiment.quick.limit.test);
         }
         Ok(Source {
             name: limit.name(name),

@@ -1,28 +1,14 @@
 //! `cargo xtask reproduce table1` as a user runs it, on a small procedural set: rows, resume, determinism, errors.
 
+mod common;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use simplenet_data::toy::{self, Counts};
+use common::{cells, data, stderr};
 use tempfile::TempDir;
-
-/// A small data set in MVTec AD's layout with the categories named.
-fn data(folder: &Path, categories: &[&str]) -> PathBuf {
-    let counts = Counts {
-        train: 6,
-        good: 3,
-        defective: 1,
-    };
-    let made = toy::generate_counts(folder, 7, counts).unwrap();
-    let root = folder.join("set");
-    for category in categories {
-        fs::create_dir_all(&root).unwrap();
-        fs::rename(made.join(category), root.join(category)).unwrap();
-    }
-    root
-}
 
 fn command(data: &Path, out: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
@@ -48,27 +34,6 @@ fn command(data: &Path, out: &Path, more: &[&str]) -> Command {
 
 fn run(data: &Path, out: &Path, more: &[&str]) -> Output {
     command(data, out, more).output().unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Columns of a row by name; no cell of these files holds a comma.
-fn cells(csv: &Path, columns: &[&str]) -> Vec<Vec<String>> {
-    let text = fs::read_to_string(csv).unwrap();
-    let mut lines = text.lines();
-    let header: Vec<&str> = lines.next().unwrap().split(',').collect();
-    let places: Vec<usize> = columns
-        .iter()
-        .map(|name| header.iter().position(|column| column == name).unwrap())
-        .collect();
-    lines
-        .map(|line| {
-            let cells: Vec<&str> = line.split(',').collect();
-            places.iter().map(|&place| cells[place].to_string()).collect()
-        })
-        .collect()
 }
 
 const NUMBERS: [&str; 9] = [

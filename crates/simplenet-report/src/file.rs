@@ -18,13 +18,6 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     finish(temporary.into_temp_path(), path)
 }
 
-/// Like [`write_atomic`] for an encoder that wants a path of its own; `suffix` is the ending it recognises.
-pub(crate) fn write_atomic_with(path: &Path, suffix: &str, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let temporary = temporary_beside(path, &format!(".tmp{suffix}"))?.into_temp_path();
-    write(&temporary)?;
-    finish(temporary, path)
-}
-
 /// An exclusive lock that every writer of one file takes; released when dropped, also when the process dies.
 pub(crate) struct Lock {
     _file: File,

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use plotters::backend::{BitMapBackend, DrawingBackend};
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder};
+use plotters::backend::BitMapBackend;
 use plotters::coord::Shift;
 use plotters::drawing::{DrawingArea, IntoDrawingArea};
 
-use crate::file::write_atomic_with;
+use crate::file::write_atomic;
 use crate::{Error, Result};
 
 /// Writes a PNG of `size` pixels atomically. `draw` gets an area `factor` times as wide and high.
@@ -21,13 +23,11 @@ pub(crate) fn write_png(
     let mut large = vec![0; 3 * large_size.0 as usize * large_size.1 as usize];
     draw(BitMapBackend::with_buffer(&mut large, large_size).into_drawing_area())?;
     let pixels = averaged(&large, large_size.0 as usize, factor as usize);
-    write_atomic_with(path, ".png", |temporary| {
-        let mut backend = BitMapBackend::new(temporary, size);
-        backend
-            .blit_bitmap((0, 0), size, &pixels)
-            .map_err(|e| Error::drawing(what, e))?;
-        backend.present().map_err(|e| Error::drawing(what, e))
-    })
+    let mut png = Vec::new();
+    PngEncoder::new_with_quality(&mut png, CompressionType::Best, FilterType::Adaptive)
+        .write_image(&pixels, size.0, size.1, ExtendedColorType::Rgb8)
+        .map_err(|e| Error::drawing(what, e))?;
+    write_atomic(path, &png)
 }
 
 /// Means over squares of `factor` by `factor` pixels; both sides are multiples of it.

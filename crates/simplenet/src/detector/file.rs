@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `head.*` | F32 | the head, with its standardisation |
 //! | `reference.N` | U8 `[crop, crop, 3]` | an image as the network sees it |
+//! | `roi` | U8 `[crop, crop]` | 255 where pixels are judged; absent where all are |
 //! | `sha256` | U8 `[32]` | of the whole file with these 32 bytes zero |
 //! | metadata `simplenet` | JSON | configuration, card, expected scores of the references |
 
@@ -22,6 +23,7 @@ use simplenet_heads::Head;
 use super::Detector;
 use super::card::Card;
 use super::reference::{Expected, Reference, TOLERANCE};
+use super::roi::Roi;
 use super::settings::DetectorConfig;
 use super::training::load_backbone;
 use crate::atomic::write_atomic;
@@ -32,6 +34,7 @@ use crate::pipeline::Pipeline;
 const FORMAT: u32 = 1;
 const METADATA: &str = "simplenet";
 const HEAD: &str = "head.";
+const ROI: &str = "roi";
 const CHECKSUM: &str = "sha256";
 /// The largest file that is read: a head for 4096 channels has 100 MB.
 const MAX_BYTES: u64 = 1 << 30;
@@ -97,6 +100,9 @@ impl Detector {
                 reference_name(index),
                 view(Dtype::U8, vec![side, side, 3], reference.pixels.data())?,
             ));
+        }
+        if let Some(roi) = &self.roi {
+            tensors.push((ROI.into(), view(Dtype::U8, vec![side, side], &roi.pixels)?));
         }
         tensors.push((CHECKSUM.into(), view(Dtype::U8, vec![32], &[0; 32])?));
         // One entry only: the order of several would change from run to run.
@@ -182,7 +188,15 @@ impl Detector {
         if head.config() != &metadata.config.model.head_config(pipeline.dim()) {
             return Err(wrong("its head is not the one that its configuration names".into()));
         }
+        let roi = match file.tensor(ROI) {
+            Ok(tensor) => Some(
+                Roi::new(tensor.data().to_vec(), side, pipeline.grid())
+                    .ok_or_else(|| wrong(format!("its `{ROI}` leaves nothing to judge")))?,
+            ),
+            Err(_) => None,
+        };
         let detector = Detector {
+            roi,
             config: metadata.config,
             card: metadata.card,
             pipeline,
@@ -205,7 +219,7 @@ impl Detector {
         references
             .map(|reference| {
                 let Expected { file, score } = &reference.expected;
-                let now = reference.score(&self.pipeline, &self.scorer, &self.config)?;
+                let now = reference.score(&self.parts())?;
                 Ok((file.clone(), *score, now))
             })
             .collect()

@@ -7,6 +7,7 @@ mod geometry;
 mod hygiene;
 mod prediction;
 mod reference;
+mod roi;
 mod settings;
 mod training;
 
@@ -29,6 +30,7 @@ use self::calibration::Contract;
 use self::card::ThresholdCard;
 use self::prediction::Decision;
 use self::reference::Reference;
+use self::roi::Roi;
 use crate::error::Error;
 use crate::photo::open_upright;
 use crate::pipeline::Pipeline;
@@ -43,7 +45,18 @@ pub struct Detector {
     pipeline: Pipeline,
     head: Head,
     scorer: Scorer,
+    /// `None` where the whole crop is judged.
+    roi: Option<Roi>,
     references: Vec<Reference>,
+}
+
+/// What turns a network input into a score.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    pipeline: &'a Pipeline,
+    scorer: &'a Scorer,
+    roi: Option<&'a Roi>,
+    blur_sigma: f32,
 }
 
 /// Patch scores and anomaly map of one image.
@@ -94,7 +107,7 @@ impl Detector {
     /// # Errors
     /// As [`Detector::predict`].
     pub fn predict_prepared(&self, inputs: &[f32], geometries: &[Geometry]) -> Result<Vec<Prediction>, Error> {
-        let scored = score_prepared(&self.pipeline, &self.scorer, &self.config, inputs)?;
+        let scored = self.parts().score_prepared(inputs)?;
         let decision = self.decision();
         let judged = scored.into_iter().zip(geometries);
         judged
@@ -167,6 +180,15 @@ impl Detector {
         self.card.calibration.min_defect_area = pixels;
     }
 
+    fn parts(&self) -> Parts<'_> {
+        Parts {
+            pipeline: &self.pipeline,
+            scorer: &self.scorer,
+            roi: self.roi.as_ref(),
+            blur_sigma: self.config.model.evaluate.blur_sigma,
+        }
+    }
+
     fn decision(&self) -> Decision {
         let calibration = &self.card.calibration;
         Decision {
@@ -177,32 +199,33 @@ impl Detector {
     }
 }
 
-/// The one way from network inputs to scores and maps.
-fn score_prepared(
-    pipeline: &Pipeline,
-    scorer: &Scorer,
-    config: &DetectorConfig,
-    inputs: &[f32],
-) -> Result<Vec<Scored>, Error> {
-    if inputs.is_empty() {
-        return Ok(Vec::new());
+impl Parts<'_> {
+    /// The one way from network inputs to scores and maps.
+    fn score_prepared(&self, inputs: &[f32]) -> Result<Vec<Scored>, Error> {
+        if inputs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self.pipeline.features(inputs)?;
+        let [height, width] = self.pipeline.grid();
+        let per_image = height * width * self.pipeline.dim();
+        rows.chunks_exact(per_image).map(|rows| self.score_rows(rows)).collect()
     }
-    let rows = pipeline.features(inputs)?;
-    let [height, width] = pipeline.grid();
-    let per_image = height * width * pipeline.dim();
-    rows.chunks_exact(per_image)
-        .map(|rows| score_rows(pipeline, scorer, config, rows))
-        .collect()
-}
 
-/// Scores the patch rows of one image.
-fn score_rows(pipeline: &Pipeline, scorer: &Scorer, config: &DetectorConfig, rows: &[f32]) -> Result<Scored, Error> {
-    let [height, width] = pipeline.grid();
-    let side = pipeline.preprocess().crop();
-    let patches = scorer.score(rows)?;
-    let shape = [1, height, width];
-    let score = maps::image_scores(&patches, shape)?[0];
-    let blur_sigma = config.model.evaluate.blur_sigma;
-    let map = maps::anomaly_maps(&patches, shape, [side, side], blur_sigma)?;
-    Ok(Scored { score, map })
+    /// Scores the patch rows of one image.
+    fn score_rows(&self, rows: &[f32]) -> Result<Scored, Error> {
+        let [height, width] = self.pipeline.grid();
+        let side = self.pipeline.preprocess().crop();
+        let patches = self.scorer.score(rows)?;
+        let shape = [1, height, width];
+        let mut map = maps::anomaly_maps(&patches, shape, [side, side], self.blur_sigma)?;
+        let score = match self.roi {
+            None => maps::image_scores(&patches, shape)?,
+            Some(roi) => {
+                roi.flatten_outside(&mut map);
+                let judged = roi.judged(&patches);
+                maps::image_scores(&judged, [1, 1, judged.len()])?
+            }
+        };
+        Ok(Scored { score: score[0], map })
+    }
 }

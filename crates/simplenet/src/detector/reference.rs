@@ -2,12 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use simplenet_data::{Preprocess, Rgb8};
-use simplenet_heads::Scorer;
 
-use super::settings::DetectorConfig;
-use super::{Scored, score_prepared};
+use super::{Parts, Scored};
 use crate::error::Error;
-use crate::pipeline::Pipeline;
 
 /// How far a score may move. Other instruction sets add in another order, which moves scores by 1e-5; another decoder,
 /// network or head moves them by more than this.
@@ -31,23 +28,18 @@ pub(super) struct Expected {
 
 impl Reference {
     /// What the parts make of it now.
-    pub(super) fn score(&self, pipeline: &Pipeline, scorer: &Scorer, config: &DetectorConfig) -> Result<f32, Error> {
-        score_crop(&self.pixels, pipeline, scorer, config)
+    pub(super) fn score(&self, parts: &Parts) -> Result<f32, Error> {
+        score_crop(&self.pixels, parts)
     }
 }
 
 /// The score of an image that is already cropped.
-pub(super) fn score_crop(
-    crop: &Rgb8,
-    pipeline: &Pipeline,
-    scorer: &Scorer,
-    config: &DetectorConfig,
-) -> Result<f32, Error> {
-    let preprocess = pipeline.preprocess();
+pub(super) fn score_crop(crop: &Rgb8, parts: &Parts) -> Result<f32, Error> {
+    let preprocess = parts.pipeline.preprocess();
     let side = preprocess.crop();
     // Resizing to its own size leaves an image as it is.
     let unresized = Preprocess::new(side, side, preprocess.mean(), preprocess.std())?;
-    match &score_prepared(pipeline, scorer, config, &unresized.apply(crop))?[..] {
+    match &parts.score_prepared(&unresized.apply(crop))?[..] {
         [Scored { score, .. }] => Ok(*score),
         _ => Err(Error::Internal("one crop gave not one score")),
     }

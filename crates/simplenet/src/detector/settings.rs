@@ -29,6 +29,10 @@ pub struct DetectorConfig {
     pub max_false_reject: f64,
     /// A region with fewer source pixels is no defect.
     pub min_defect_area: u64,
+    /// A mask of the images' size: only its white part is judged.
+    pub roi: Option<PathBuf>,
+    /// A mask of the images' size: its white part is not judged.
+    pub ignore: Option<PathBuf>,
     /// Weights of the backbone; `None` for those in this program.
     pub weights: Option<PathBuf>,
     /// Bytes of features that are kept in memory; beyond that they go to a temporary file.
@@ -81,6 +85,8 @@ impl Default for DetectorConfig {
             folds: 3,
             max_false_reject: 0.01,
             min_defect_area: 0,
+            roi: None,
+            ignore: None,
             weights: None,
             memory: 2 << 30,
         }

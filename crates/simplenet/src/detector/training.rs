@@ -12,8 +12,9 @@ use simplenet_heads::{Bank, BankBuilder, Head, Scorer, Standardizer, train};
 use super::calibration::Contract;
 use super::card::{BackboneCard, Calibration, Card, DataCard, EpochCard, HeldOut, Hygiene, ThresholdCard, Unreadable};
 use super::reference::{Expected, Reference, score_crop};
+use super::roi::Roi;
 use super::settings::DetectorConfig;
-use super::{Detector, hygiene, score_rows};
+use super::{Detector, Parts, hygiene};
 use crate::config::FeatureScale;
 use crate::error::Error;
 use crate::photo::Photo;
@@ -77,8 +78,16 @@ impl Detector {
         config.model.train.epochs = config.epochs(images.names.len());
         config.folds = config.folds.min(images.names.len());
 
+        let roi = Roi::read(&config, pipeline.preprocess(), pipeline.grid(), images.data.size)?;
+        let blur_sigma = config.model.evaluate.blur_sigma;
+        let parts = Unscored {
+            pipeline: &pipeline,
+            roi: roi.as_ref(),
+            blur_sigma,
+        };
+
         let heads = config.folds + 1;
-        let held_out = held_out(&images, &pipeline, &config, &mut |head, epoch| {
+        let held_out = held_out(&images, &config, parts, &mut |head, epoch| {
             let epochs = config.model.train.epochs;
             progress(Progress::Head {
                 head,
@@ -115,7 +124,7 @@ impl Detector {
             min_defect_area: config.min_defect_area,
             held_out: held_out.images,
         };
-        let references = references(&images, &calibration.held_out, &pipeline, &scorer, &config)?;
+        let references = references(&images, &calibration.held_out, &parts.with(&scorer))?;
         let card = Card {
             version: env!("CARGO_PKG_VERSION").into(),
             data: images.data,
@@ -134,6 +143,7 @@ impl Detector {
             pipeline,
             head,
             scorer,
+            roi,
             references,
         })
     }
@@ -225,6 +235,30 @@ fn read(
     })
 }
 
+/// What all heads of a training share.
+#[derive(Clone, Copy)]
+struct Unscored<'a> {
+    pipeline: &'a Pipeline,
+    roi: Option<&'a Roi>,
+    blur_sigma: f32,
+}
+
+impl<'a> Unscored<'a> {
+    fn with(self, scorer: &'a Scorer) -> Parts<'a> {
+        let Unscored {
+            pipeline,
+            roi,
+            blur_sigma,
+        } = self;
+        Parts {
+            pipeline,
+            scorer,
+            roi,
+            blur_sigma,
+        }
+    }
+}
+
 /// What the heads say that had not seen an image.
 struct HeldOutScores {
     images: Vec<HeldOut>,
@@ -236,8 +270,8 @@ struct HeldOutScores {
 /// held-out score too good.
 fn held_out(
     images: &Images,
-    pipeline: &Pipeline,
     config: &DetectorConfig,
+    parts: Unscored,
     progress: &mut impl FnMut(usize, usize),
 ) -> Result<HeldOutScores, Error> {
     let count = images.names.len();
@@ -250,7 +284,7 @@ fn held_out(
         drop(rest);
         let scorer = head.scorer()?;
         for image in part {
-            let judged = score_rows(pipeline, &scorer, config, images.bank.image(image))?;
+            let judged = parts.with(&scorer).score_rows(images.bank.image(image))?;
             let mut map = judged.map;
             let middle = map.len() / 2;
             medians.push(*map.select_nth_unstable_by(middle, f32::total_cmp).1);
@@ -302,21 +336,15 @@ fn train_head(bank: &Bank, config: &DetectorConfig, mut after: impl FnMut(EpochC
 }
 
 /// The images with the lowest, the middle and the highest held-out score.
-fn references(
-    images: &Images,
-    held_out: &[HeldOut],
-    pipeline: &Pipeline,
-    scorer: &Scorer,
-    config: &DetectorConfig,
-) -> Result<Vec<Reference>, Error> {
+fn references(images: &Images, held_out: &[HeldOut], parts: &Parts) -> Result<Vec<Reference>, Error> {
     let mut order: Vec<usize> = (0..held_out.len()).collect();
     order.sort_by(|&a, &b| held_out[a].score.total_cmp(&held_out[b].score).then(a.cmp(&b)));
     let chosen = (0..REFERENCES).map(|index| order[index * (order.len() - 1) / (REFERENCES - 1)]);
     chosen
         .map(|index| {
             let photo = Photo::open(&images.sources[index])?;
-            let pixels = pipeline.preprocess().crop_image(&photo.pixels);
-            let score = score_crop(&pixels, pipeline, scorer, config)?;
+            let pixels = parts.pipeline.preprocess().crop_image(&photo.pixels);
+            let score = score_crop(&pixels, parts)?;
             let file = images.names[index].clone();
             let expected = Expected { file, score };
             Ok(Reference { expected, pixels })

@@ -1,9 +1,9 @@
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use simplenet::detector::card::ThresholdCard;
-use simplenet::{Detector, LoadOptions, Prediction, Rgb8, Verdict, open_upright};
+use simplenet::{Detector, DetectorConfig, LoadOptions, Prediction, Rgb8, Verdict, open_upright};
 
-use crate::support::{detector, ring};
+use crate::support::{detector, quick, ring, training_images};
 
 fn test_images() -> Vec<Rgb8> {
     let dataset = simplenet_data::folder::load(ring()).expect("the set has a test folder");
@@ -156,4 +156,62 @@ fn images_of_any_shape_are_judged() {
         assert!(inspected.x + inspected.width <= width && inspected.y + inspected.height <= height);
         assert!(inspected.width > 0 && inspected.height > 0, "{width} x {height}");
     }
+}
+
+/// What lies outside the region of interest has no say, in training's calibration and afterwards.
+#[test]
+fn only_the_region_of_interest_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let roi = folder.path().join("roi.png");
+    let left = image::GrayImage::from_fn(256, 256, |x, _| image::Luma([if x < 128 { 255 } else { 0 }]));
+    left.save(&roi).unwrap();
+    let config = DetectorConfig {
+        steps: Some(4),
+        roi: Some(roi.clone()),
+        ..quick()
+    };
+    let whole = Detector::train(
+        &training_images(),
+        &DetectorConfig {
+            roi: None,
+            ..config.clone()
+        },
+        |_| {},
+    )
+    .unwrap();
+    let half = Detector::train(&training_images(), &config, |_| {}).unwrap();
+    let half = Detector::from_bytes(&half.to_bytes().unwrap(), "memory".as_ref(), &LoadOptions::default()).unwrap();
+    for image in test_images() {
+        let (all, left) = (whole.predict(&image).unwrap(), half.predict(&image).unwrap());
+        assert!(left.score <= all.score);
+        for region in left.regions {
+            assert!(region.bounds.x + region.bounds.width <= 128, "{region:?}");
+        }
+    }
+    let held_out = |detector: &Detector| -> f32 {
+        let images = &detector.card().calibration.held_out;
+        images.iter().map(|image| image.score).sum()
+    };
+    assert!(held_out(&half) < held_out(&whole));
+
+    let small = image::GrayImage::from_pixel(100, 256, image::Luma([255]));
+    small.save(&roi).unwrap();
+    let error = Detector::train(&training_images(), &config, |_| {})
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("100 x 256") && error.contains("256 x 256"), "{error}");
+    let nothing = DetectorConfig {
+        ignore: Some(roi.clone()),
+        roi: None,
+        ..config
+    };
+    image::GrayImage::from_pixel(256, 256, image::Luma([255]))
+        .save(&roi)
+        .unwrap();
+    let error = Detector::train(&training_images(), &nothing, |_| {})
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("leave no patch to judge"), "{error}");
 }

@@ -50,6 +50,10 @@ pub(crate) enum Verb {
     Inspect(Inspect),
     /// Measure latency and throughput
     Bench(Bench),
+    /// Judge images as they arrive in a folder, each once, for as long as it runs
+    Watch(Watch),
+    /// Write the man pages, or the completions of a shell
+    Manual(Manual),
 }
 
 #[derive(Args)]
@@ -69,6 +73,12 @@ pub(crate) struct Train {
     /// Smallest defect, in pixels of the image
     #[arg(long, value_name = "PIXELS", default_value_t = 0)]
     pub(crate) min_defect_area: u64,
+    /// A mask of the images' size: only its white part is judged
+    #[arg(long, value_name = "FILE")]
+    pub(crate) roi: Option<PathBuf>,
+    /// A mask of the images' size: its white part is not judged
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ignore: Option<PathBuf>,
     /// Frozen network; all but the default need --weights
     #[arg(long, default_value_t = Arch::EfficientNetLite0)]
     pub(crate) backbone: Arch,
@@ -78,6 +88,12 @@ pub(crate) struct Train {
     /// Passes over the images, instead of a number of steps that suits any number of images
     #[arg(long, value_name = "N")]
     pub(crate) epochs: Option<usize>,
+    /// Width of the discriminator's hidden layer, instead of the backbone's default
+    #[arg(long, value_name = "N")]
+    pub(crate) hidden: Option<usize>,
+    /// Standard deviation of the noise that stands for defects, instead of the backbone's default
+    #[arg(long, value_name = "SIGMA")]
+    pub(crate) noise: Option<f64>,
     /// Length of the shorter side after resizing
     #[arg(long, value_name = "PIXELS", default_value_t = 256)]
     pub(crate) resize: usize,
@@ -172,6 +188,42 @@ pub(crate) struct Bench {
     /// Seconds to measure for
     #[arg(long, default_value_t = 5.0)]
     pub(crate) seconds: f64,
+}
+
+#[derive(Args)]
+pub(crate) struct Watch {
+    #[command(flatten)]
+    pub(crate) model: Model,
+    /// The folder where images arrive, searched to the bottom
+    pub(crate) folder: PathBuf,
+    /// Folder of the log, judged.jsonl
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Folder for pictures of the images under their anomaly maps
+    #[arg(long, value_name = "DIR")]
+    pub(crate) heatmaps: Option<PathBuf>,
+    /// Folder for masks of the defects
+    #[arg(long, value_name = "DIR")]
+    pub(crate) masks: Option<PathBuf>,
+    /// Seconds between two looks at the folder
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
+    pub(crate) interval: f64,
+    /// Seconds for which a file must not have changed; 0 where files are renamed into the folder
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    pub(crate) settle: f64,
+    /// Stop when everything in the folder is judged
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Manual {
+    /// Folder for the man pages: simplenet.1, simplenet-train.1, ...
+    #[arg(long, value_name = "DIR", required_unless_present = "completions")]
+    pub(crate) man: Option<PathBuf>,
+    /// Print the completions of this shell
+    #[arg(long, value_name = "SHELL")]
+    pub(crate) completions: Option<clap_complete::Shell>,
 }
 
 impl Model {

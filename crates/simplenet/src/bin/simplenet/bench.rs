@@ -1,5 +1,6 @@
 //! `simplenet bench`
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -56,23 +57,23 @@ pub(crate) fn run(arguments: &Bench, output: &Output) -> Result<Outcome> {
     let load = start.elapsed();
 
     let each = Duration::from_secs_f64(arguments.seconds / 6.0);
-    let latency = measure(each, || Ok(drop(detector.predict_file(&arguments.image)?)))?;
+    let latency = measure(each, || Ok(detector.predict_file(&arguments.image)?))?;
     let scorer = detector.head().scorer()?;
     let pipeline = detector.pipeline();
     let input = pipeline.preprocess().apply(&image);
     let rows = pipeline.features(&input)?;
-    let whole = measure(each, || Ok(drop(detector.predict_prepared(&input, &[geometry])?)))?;
-    let features = measure(each, || Ok(drop(pipeline.features(&input)?)))?;
-    let head = measure(each, || Ok(drop(scorer.score(&rows)?)))?;
+    let whole = measure(each, || Ok(detector.predict_prepared(&input, &[geometry])?))?;
+    let features = measure(each, || Ok(pipeline.features(&input)?))?;
+    let head = measure(each, || Ok(scorer.score(&rows)?))?;
     let rest = whole.p50_ms - features.p50_ms - head.p50_ms;
     let parts = vec![
         Part {
             name: "decode",
-            latency: measure(each, || Ok(drop(open_upright(&arguments.image)?)))?,
+            latency: measure(each, || Ok(open_upright(&arguments.image)?))?,
         },
         Part {
             name: "resize",
-            latency: measure(each, || Ok(drop(pipeline.preprocess().apply(&image))))?,
+            latency: measure(each, || Ok(pipeline.preprocess().apply(&image)))?,
         },
         Part {
             name: "backbone",
@@ -102,7 +103,7 @@ pub(crate) fn run(arguments: &Bench, output: &Output) -> Result<Outcome> {
     Ok(Outcome::default())
 }
 
-fn measure(time: Duration, mut work: impl FnMut() -> Result<()>) -> Result<Latency> {
+fn measure<T>(time: Duration, mut work: impl FnMut() -> Result<T>) -> Result<Latency> {
     for _ in 0..WARM_UP {
         work()?;
     }
@@ -110,7 +111,7 @@ fn measure(time: Duration, mut work: impl FnMut() -> Result<()>) -> Result<Laten
     let mut rounds = Vec::new();
     while start.elapsed() < time || rounds.is_empty() {
         let start = Instant::now();
-        work()?;
+        black_box(work()?);
         rounds.push(milliseconds(start.elapsed()));
     }
     rounds.sort_by(f64::total_cmp);

@@ -66,6 +66,13 @@ pub(crate) fn images(names: &[PathBuf]) -> Result<Vec<Input>> {
     Ok(found)
 }
 
+/// Every image in a folder, to the bottom; there may be none.
+pub(crate) fn folder(folder: &Path) -> Result<Vec<Input>> {
+    let mut found = Vec::new();
+    walk(folder, folder, &mut found)?;
+    Ok(found)
+}
+
 impl Input {
     pub(crate) fn alone(path: PathBuf) -> Input {
         let label = path.file_name().map_or_else(|| whole_label(&path), PathBuf::from);
@@ -109,7 +116,7 @@ fn walk(root: &Path, folder: &Path, found: &mut Vec<Input>) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn is_image(path: &Path) -> bool {
+fn is_image(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)))
 }

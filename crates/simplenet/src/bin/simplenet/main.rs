@@ -6,12 +6,15 @@ mod bench;
 mod evaluate;
 mod inputs;
 mod inspect;
+mod manual;
 mod output;
 mod picture;
 mod predict;
 mod progress;
 mod threshold;
 mod train;
+mod watch;
+mod watch_log;
 
 use std::process::ExitCode;
 
@@ -71,6 +74,8 @@ fn dispatch(arguments: Arguments) -> Result<Outcome> {
         Verb::Threshold(arguments) => threshold::run(&arguments, &output),
         Verb::Inspect(arguments) => inspect::run(&arguments, &output),
         Verb::Bench(arguments) => bench::run(&arguments, &output),
+        Verb::Watch(arguments) => watch::run(&arguments, &output),
+        Verb::Manual(arguments) => manual::run(&arguments),
     }
 }
 

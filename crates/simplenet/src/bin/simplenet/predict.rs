@@ -65,23 +65,68 @@ pub(crate) fn judge(detector: &Detector, paths: &[&Path]) -> Vec<Judged> {
 
 /// A line of output. Coordinates are pixels of the upright image.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+pub(crate) struct Line<'a> {
     file: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    verdict: Option<Verdict>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    score: Option<f32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    threshold: Option<f32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<[usize; 2]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    inspected: Option<PixelBox>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    regions: Option<&'a [Region]>,
+    #[serde(flatten)]
+    said: Said<'a>,
     ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Said<'a> {
+    Judged {
+        verdict: Verdict,
+        score: f32,
+        threshold: f32,
+        size: [usize; 2],
+        inspected: PixelBox,
+        regions: &'a [Region],
+    },
+    Failed {
+        error: String,
+    },
+}
+
+/// The line of a file.
+pub(crate) fn line(file: String, judged: &Judged) -> Line<'_> {
+    let said = match &judged.prediction {
+        Ok(prediction) => Said::Judged {
+            verdict: prediction.verdict,
+            score: prediction.score,
+            threshold: prediction.threshold,
+            size: [prediction.map.geometry.width, prediction.map.geometry.height],
+            inspected: prediction.map.geometry.inspected(),
+            regions: &prediction.regions,
+        },
+        Err(error) => Said::Failed {
+            error: error.to_string(),
+        },
+    };
+    Line {
+        file,
+        said,
+        ms: (judged.time.as_secs_f64() * 1e4).round() / 10.0,
+    }
+}
+
+/// Writes heatmap and mask of an image into the folders that are asked for, in this order.
+pub(crate) fn pictures(
+    detector: &Detector,
+    label: &Path,
+    image: &Rgb8,
+    prediction: &Prediction,
+    [heatmaps, masks]: [Option<&Path>; 2],
+) -> Result<()> {
+    if let Some(folder) = heatmaps {
+        let calibration = &detector.card().calibration;
+        let range = [calibration.typical_pixel, calibration.pixel_threshold];
+        picture::write(folder, label, &picture::heatmap(image, &prediction.map, range)?)?;
+    }
+    if let Some(folder) = masks {
+        picture::write(folder, label, &picture::mask(&prediction.map)?)?;
+    }
+    Ok(())
 }
 
 /// Where the results go.
@@ -138,66 +183,28 @@ pub(crate) fn run(arguments: Predict, output: &Output) -> Result<Outcome> {
 impl Sink<'_> {
     fn take(&mut self, inputs: &[Input]) -> Result<()> {
         let paths: Vec<&Path> = inputs.iter().map(|input| input.path.as_path()).collect();
+        let folders = [self.arguments.heatmaps.as_deref(), self.arguments.masks.as_deref()];
         for (input, judged) in inputs.iter().zip(judge(self.detector, &paths)) {
-            let ms = (judged.time.as_secs_f64() * 1e4).round() / 10.0;
             let file = input.path.display().to_string();
-            match (judged.prediction, judged.image) {
+            match (&judged.prediction, &judged.image) {
                 (Ok(prediction), Some(image)) => {
-                    self.pictures(input, &image, &prediction)?;
+                    pictures(self.detector, &input.label, image, prediction, folders)?;
                     self.outcome.defects |= prediction.verdict == Verdict::Defect;
-                    self.csv.push(csv_line(&file, &prediction));
-                    let line = Line {
-                        file,
-                        verdict: Some(prediction.verdict),
-                        score: Some(prediction.score),
-                        threshold: Some(prediction.threshold),
-                        size: Some([image.width(), image.height()]),
-                        inspected: Some(prediction.map.geometry.inspected()),
-                        regions: Some(&prediction.regions),
-                        ms,
-                        error: None,
-                    };
-                    self.output.json_line(&line)?;
                 }
-                (prediction, _) => {
-                    let reason = match prediction {
-                        Err(error) => error.to_string(),
-                        Ok(_) => "the image was lost".into(),
-                    };
-                    self.outcome.errors = true;
-                    self.csv.push(format!("{},,,,,,,,,,{}", quoted(&file), quoted(&reason)));
-                    let line = Line {
-                        file,
-                        verdict: None,
-                        score: None,
-                        threshold: None,
-                        size: None,
-                        inspected: None,
-                        regions: None,
-                        ms,
-                        error: Some(reason),
-                    };
-                    self.output.json_line(&line)?;
-                }
+                _ => self.outcome.errors = true,
             }
-        }
-        Ok(())
-    }
-
-    fn pictures(&self, input: &Input, image: &Rgb8, prediction: &Prediction) -> Result<()> {
-        if let Some(folder) = &self.arguments.heatmaps {
-            let calibration = &self.detector.card().calibration;
-            let range = [calibration.typical_pixel, calibration.pixel_threshold];
-            picture::write(folder, &input.label, &picture::heatmap(image, &prediction.map, range)?)?;
-        }
-        if let Some(folder) = &self.arguments.masks {
-            picture::write(folder, &input.label, &picture::mask(&prediction.map)?)?;
+            self.csv.push(csv_line(&file, &judged.prediction));
+            self.output.json_line(&line(file, &judged))?;
         }
         Ok(())
     }
 }
 
-fn csv_line(file: &str, prediction: &Prediction) -> String {
+fn csv_line(file: &str, prediction: &Result<Prediction, Error>) -> String {
+    let prediction = match prediction {
+        Ok(prediction) => prediction,
+        Err(error) => return format!("{},,,,,,,,,,{}", quoted(file), quoted(&error.to_string())),
+    };
     let verdict = match prediction.verdict {
         Verdict::Good => "good",
         Verdict::Defect => "defect",

@@ -52,12 +52,20 @@ fn config(arguments: &Train) -> DetectorConfig {
         config.steps = None;
         config.model.train.epochs = epochs;
     }
+    if let Some(hidden) = arguments.hidden {
+        config.model.head.hidden = hidden;
+    }
+    if let Some(noise) = arguments.noise {
+        config.model.train.noise = noise;
+    }
     config.model.preprocess.resize = arguments.resize;
     config.model.preprocess.crop = arguments.crop;
     config.seed = arguments.seed;
     config.folds = arguments.folds;
     config.max_false_reject = arguments.max_false_reject;
     config.min_defect_area = arguments.min_defect_area;
+    config.roi.clone_from(&arguments.roi);
+    config.ignore.clone_from(&arguments.ignore);
     config.weights.clone_from(&arguments.weights);
     config
 }

@@ -1,0 +1,122 @@
+//! The part of the picture that counts.
+
+use std::path::Path;
+
+use simplenet_data::{Gray8, Preprocess};
+
+use super::settings::DetectorConfig;
+use crate::error::Error;
+
+/// From this value on a pixel of a mask is white.
+const WHITE: u8 = 128;
+
+/// Which pixels of the crop, and which patches, are judged. Patches outside have no part in the score, and pixels
+/// outside are in no region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Roi {
+    /// `[side, side]`; 255 where it is judged, else 0.
+    pub(super) pixels: Vec<u8>,
+    /// `[rows, columns]`.
+    patches: Vec<bool>,
+}
+
+impl Roi {
+    /// Reads the masks that a configuration names; `None` where it names none. They have the size of the images.
+    pub(super) fn read(
+        config: &DetectorConfig,
+        preprocess: &Preprocess,
+        grid: [usize; 2],
+        size: [usize; 2],
+    ) -> Result<Option<Roi>, Error> {
+        if config.roi.is_none() && config.ignore.is_none() {
+            return Ok(None);
+        }
+        let mut judged = vec![true; preprocess.crop() * preprocess.crop()];
+        for (path, keeps_white) in [(&config.roi, true), (&config.ignore, false)] {
+            let Some(path) = path else { continue };
+            let mask = preprocess.crop_image(&open(path, size)?);
+            for (judged, &value) in judged.iter_mut().zip(mask.data()) {
+                *judged &= (value >= WHITE) == keeps_white;
+            }
+        }
+        let pixels = judged.iter().map(|&judged| if judged { 255 } else { 0 });
+        Roi::new(pixels.collect(), preprocess.crop(), grid)
+            .map(Some)
+            .ok_or_else(|| {
+                Error::Config(
+                    "`roi` and `ignore` leave no patch to judge\n\nhint: in `roi` white is judged, in `ignore` it is not; both show the whole picture".into(),
+                )
+            })
+    }
+
+    /// From its pixels; `None` where they leave no patch. A patch is judged where at least half of its pixels are.
+    pub(super) fn new(pixels: Vec<u8>, side: usize, [rows, columns]: [usize; 2]) -> Option<Roi> {
+        if pixels.len() != side * side {
+            return None;
+        }
+        let patches: Vec<bool> = (0..rows * columns)
+            .map(|patch| {
+                let (row, column) = (patch / columns, patch % columns);
+                let (top, bottom) = (row * side / rows, (row + 1) * side / rows);
+                let (left, right) = (column * side / columns, (column + 1) * side / columns);
+                let inside = (top..bottom).flat_map(|y| (left..right).map(move |x| y * side + x));
+                let white = inside.filter(|&index| pixels[index] >= WHITE).count();
+                white > 0 && 2 * white >= (bottom - top) * (right - left)
+            })
+            .collect();
+        patches.contains(&true).then_some(Roi { pixels, patches })
+    }
+
+    /// The scores of the patches that are judged.
+    pub(super) fn judged(&self, patches: &[f32]) -> Vec<f32> {
+        let chosen = patches.iter().zip(&self.patches).filter(|(_, judged)| **judged);
+        chosen.map(|(score, _)| *score).collect()
+    }
+
+    /// Gives the pixels outside the lowest value of those inside, so that none of them is ever marked.
+    pub(super) fn flatten_outside(&self, map: &mut [f32]) {
+        let inside = map.iter().zip(&self.pixels).filter(|(_, pixel)| **pixel >= WHITE);
+        let lowest = inside.map(|(value, _)| *value).fold(f32::INFINITY, f32::min);
+        for (value, &pixel) in map.iter_mut().zip(&self.pixels) {
+            if pixel < WHITE {
+                *value = lowest;
+            }
+        }
+    }
+}
+
+fn open(path: &Path, [width, height]: [usize; 2]) -> Result<Gray8, Error> {
+    let mask = Gray8::open(path)?;
+    if (mask.width(), mask.height()) != (width, height) {
+        return Err(Error::Config(format!(
+            "mask {} is {} x {} pixels and the images are {width} x {height}\n\nhint: a mask shows the same picture as the images",
+            path.display(),
+            mask.width(),
+            mask.height()
+        )));
+    }
+    Ok(mask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_counts_where_half_of_it_is_white() {
+        // 4 x 4 pixels, 2 x 2 patches: the left ones half white, the upper right a quarter, the lower right none.
+        #[rustfmt::skip]
+        let pixels = vec![
+            255, 0, 255, 0,
+            255, 0, 0, 0,
+            255, 0, 0, 0,
+            255, 0, 0, 0,
+        ];
+        let roi = Roi::new(pixels, 4, [2, 2]).expect("two patches are left");
+        assert_eq!(roi.judged(&[1.0, 9.0, 2.0, 8.0]), [1.0, 2.0]);
+        let mut map: Vec<f32> = (0..16).map(|value| value as f32 - 3.0).collect();
+        roi.flatten_outside(&mut map);
+        assert_eq!(map[..8], [-3.0, -3.0, -1.0, -3.0, 1.0, -3.0, -3.0, -3.0]);
+        assert!(Roi::new(vec![0; 16], 4, [2, 2]).is_none());
+    }
+}
