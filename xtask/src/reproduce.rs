@@ -74,7 +74,7 @@ pub(crate) struct Arguments {
     /// Threads; 0 is one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
-    /// Folder of this run's rows and figures [default: results/DATASET]
+    /// Folder of this run's rows and figures [default: results/local-DATASET]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print the plan, what is done and how long the rest takes; run nothing
@@ -210,7 +210,8 @@ impl<'a> Session<'a> {
         let out = arguments
             .out
             .clone()
-            .unwrap_or_else(|| root.join("results").join(source.folder));
+            // Not the folder of the committed runs: a fresh clone trains, and does not find itself done.
+            .unwrap_or_else(|| root.join("results").join(format!("local-{}", source.folder)));
         Ok(Session {
             arguments,
             root,

@@ -284,7 +284,7 @@ fn names_are_read_back() {
         },
     };
     let json =
-        r#"{"stages":["layer2","layer3"],"patch":3,"embedding":{"code":{"pretrain_dim":1536,"target_dim":1024}}}"#;
+        r#"{"stages":["layer2","layer3"],"patch":3,"embedding":{"code":{"pretrain-dim":1536,"target-dim":1024}}}"#;
     assert_eq!(serde_json::to_string(&config).unwrap(), json);
     assert_eq!(serde_json::from_str::<FeatureConfig>(json).unwrap(), config);
     assert_eq!(config.dim(Arch::WideResNet50_2), 1024);
