@@ -1,4 +1,4 @@
-//! The files of a run: results/<run>/.
+//! The files of a run: `results/<run>/`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
