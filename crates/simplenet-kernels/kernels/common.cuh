@@ -1,0 +1,90 @@
+// What every kernel shares: element types, the hardware's asynchronous copies and matrix instructions, reductions.
+//
+// The same sources are compiled by nvcc for a GPU and, with SIMPLENET_EMU, by a host compiler against kernels/emu, where
+// blocks and warps are emulated; the instructions below then have their meaning written out there.
+#pragma once
+
+#ifdef SIMPLENET_EMU
+#include "emu/cuda_emu.h"
+#else
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#endif
+
+#include <cstdint>
+
+// Activation of a convolution, as simplenet_kernels::graph::Activation.
+enum Activation : int { LINEAR = 0, RELU = 1, RELU6 = 2 };
+
+__device__ __forceinline__ float activate(float x, int activation) {
+    // Written with comparisons that NaN fails, so that NaN passes through.
+    if (activation != LINEAR && x < 0.0f) x = 0.0f;
+    if (activation == RELU6 && x > 6.0f) x = 6.0f;
+    return x;
+}
+
+__device__ __forceinline__ float to_float(float x) { return x; }
+__device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+template <typename T> __device__ __forceinline__ T from_float(float x);
+template <> __device__ __forceinline__ float from_float<float>(float x) { return x; }
+template <> __device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float x) { return __float2bfloat16_rn(x); }
+
+// Eight neighbouring values as floats; the pointer is aligned to all eight.
+__device__ __forceinline__ void load8(const float* from, float (&to)[8]) {
+    const float4 low = *reinterpret_cast<const float4*>(from), high = *reinterpret_cast<const float4*>(from + 4);
+    to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w;
+    to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
+}
+__device__ __forceinline__ float upper_half(uint32_t word) { return __uint_as_float(word & 0xffff0000u); }
+__device__ __forceinline__ float lower_half(uint32_t word) { return __uint_as_float(word << 16); }
+__device__ __forceinline__ void load8(const __nv_bfloat16* from, float (&to)[8]) {
+    const uint4 words = *reinterpret_cast<const uint4*>(from);
+    to[0] = lower_half(words.x), to[1] = upper_half(words.x), to[2] = lower_half(words.y), to[3] = upper_half(words.y);
+    to[4] = lower_half(words.z), to[5] = upper_half(words.z), to[6] = lower_half(words.w), to[7] = upper_half(words.w);
+}
+__device__ __forceinline__ uint32_t pack2(float low, float high) {
+    return static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(low))) |
+           static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(high))) << 16;
+}
+__device__ __forceinline__ void store8(float* to, const float (&from)[8]) {
+    *reinterpret_cast<float4*>(to) = make_float4(from[0], from[1], from[2], from[3]);
+    *reinterpret_cast<float4*>(to + 4) = make_float4(from[4], from[5], from[6], from[7]);
+}
+__device__ __forceinline__ void store8(__nv_bfloat16* to, const float (&from)[8]) {
+    *reinterpret_cast<uint4*>(to) = make_uint4(pack2(from[0], from[1]), pack2(from[2], from[3]), pack2(from[4], from[5]),
+                                               pack2(from[6], from[7]));
+}
+
+// Sum over a warp; every lane gets it. The order is fixed.
+template <typename T> __device__ __forceinline__ T warp_sum(T value) {
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(0xffffffffu, value, offset);
+    return value;
+}
+
+#ifndef SIMPLENET_EMU
+// 16 bytes from global to shared memory, behind the back of the registers; zeros where `valid` is not.
+__device__ __forceinline__ void cp_async16(void* shared, const void* global, bool valid) {
+    const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(valid ? 16 : 0));
+}
+// Ends a group of copies of this thread.
+__device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;"); }
+// Until at most N groups of this thread are under way.
+template <int N> __device__ __forceinline__ void cp_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N)); }
+
+// Four 8x8 matrices of 16-bit values: lane l gives the address of row l % 8 of matrix l / 8 and gets elements
+// (l / 4, 2 (l % 4)) and the next one of each.
+__device__ __forceinline__ void ldmatrix_x4(uint32_t (&out)[4], const void* row) {
+    const uint32_t from = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                 : "r"(from));
+}
+// d += a b with a 16x16 by rows, b 16x8 by columns.
+__device__ __forceinline__ void mma_bf16_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+#endif

@@ -1,0 +1,449 @@
+// Convolution, bias, residual and activation in one kernel, as an implicit matrix product over activations stored
+// channels last.
+//
+// A convolution is C = A W^T with a row of A per output pixel: kernel x kernel taps of `in_channels` values, gathered on the
+// way to shared memory and never stored. Channels are padded with zeros to a multiple of 8, so every 16-byte piece of a
+// row lies within one tap. Reference: simplenet_kernels::engine::reference.
+#include "common.cuh"
+#include "hopper.cuh"
+
+struct ConvShape {
+    int images, height, width, in_channels;
+    int out_height, out_width, out_channels;
+    int kernel, stride, pad_top, pad_left;
+    int activation;
+    // Blocks that share the sum over k of a tile; the last one to finish adds them up in a fixed order.
+    int splits;
+};
+
+constexpr int TILE_M = 128;
+constexpr int THREADS = 256;
+
+// ---------------------------------------------------------------------------------------------- bf16, matrix units
+
+constexpr int STAGES = 3;
+// 64 values of k, 128 bytes, per row and stage.
+constexpr int PIECES = 8;
+
+template <int TILE_N> constexpr int stage_bytes() { return (TILE_M + TILE_N) * 128; }
+
+// Where the rows of A that this thread copies begin, and which tap it is at.
+struct Gather {
+    int image[TILE_M / 32], top[TILE_M / 32], left[TILE_M / 32];
+    int piece, tap_row, tap_column;
+
+    __device__ __forceinline__ Gather(const ConvShape& s, int first_row, int first_piece) {
+        const int rows = s.images * s.out_height * s.out_width;
+#pragma unroll
+        for (int i = 0; i < TILE_M / 32; ++i) {
+            const int row = first_row + threadIdx.x / PIECES + 32 * i;
+            const int x = row % s.out_width, rest = row / s.out_width;
+            image[i] = row < rows ? rest / s.out_height * s.height : -1;
+            top[i] = rest % s.out_height * s.stride - s.pad_top;
+            left[i] = x * s.stride - s.pad_left;
+        }
+        const int pieces_per_tap = s.in_channels / 8;
+        const int at = first_piece + threadIdx.x % PIECES, tap = at / pieces_per_tap;
+        piece = at % pieces_per_tap;
+        tap_row = tap / s.kernel;
+        tap_column = tap % s.kernel;
+    }
+
+    __device__ __forceinline__ void advance(const ConvShape& s) {
+        const int pieces_per_tap = s.in_channels / 8;
+        piece += PIECES;
+        while (piece >= pieces_per_tap) {
+            piece -= pieces_per_tap;
+            if (++tap_column == s.kernel) tap_column = 0, ++tap_row;
+        }
+    }
+
+    __device__ __forceinline__ void copy(const ConvShape& s, const __nv_bfloat16* input, char* tile) const {
+        const int column = threadIdx.x % PIECES;
+#pragma unroll
+        for (int i = 0; i < TILE_M / 32; ++i) {
+            const int y = top[i] + tap_row, x = left[i] + tap_column;
+            const bool inside = image[i] >= 0 && tap_row < s.kernel && unsigned(y) < unsigned(s.height) &&
+                                unsigned(x) < unsigned(s.width);
+            const size_t pixel = inside ? size_t(image[i] + y) * s.width + x : 0;
+            const int row = threadIdx.x / PIECES + 32 * i;
+            cp_async16(tile + swizzled(row, column), input + pixel * s.in_channels + (inside ? piece * 8 : 0), inside);
+        }
+    }
+};
+
+// One stage of products with the warp's own instructions: warps 4 x 2, each 32 x TILE_N / 2.
+template <int TILE_N> __device__ __forceinline__ void multiply_warp(float (&sums)[TILE_N / 2], const char* a, const char* b) {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const int first_row = warp / 2 * 32, first_column = warp % 2 * (TILE_N / 2);
+#pragma unroll
+    for (int step = 0; step < 4; ++step) {
+        uint32_t left[2][4];
+#pragma unroll
+        for (int i = 0; i < 2; ++i) ldmatrix_x4(left[i], a + swizzled(first_row + 16 * i + lane % 16, 2 * step + lane / 16));
+#pragma unroll
+        for (int j = 0; j < TILE_N / 32; ++j) {
+            uint32_t right[4];
+            ldmatrix_x4(right, b + swizzled(first_column + 16 * j + lane % 8 + lane / 16 * 8, 2 * step + lane / 8 % 2));
+            const uint32_t low[2] = {right[0], right[1]}, high[2] = {right[2], right[3]};
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                float(&first)[4] = *reinterpret_cast<float(*)[4]>(&sums[(i * (TILE_N / 16) + 2 * j) * 4]);
+                float(&second)[4] = *reinterpret_cast<float(*)[4]>(&sums[(i * (TILE_N / 16) + 2 * j + 1) * 4]);
+                mma_bf16_m16n8k16(first, left[i], low);
+                mma_bf16_m16n8k16(second, left[i], high);
+            }
+        }
+    }
+}
+
+// Row and column within the tile of the pair of sums `2 pair` and `2 pair + 1`.
+template <int TILE_N, bool WARPGROUPS> __device__ __forceinline__ int2 place(int pair) {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (WARPGROUPS) return make_int2(warp * 16 + lane / 4 + pair % 2 * 8, pair / 2 * 8 + lane % 4 * 2);
+    const int tile = pair / 2, i = tile / (TILE_N / 16), j = tile % (TILE_N / 16);
+    return make_int2(warp / 2 * 32 + i * 16 + lane / 4 + pair % 2 * 8, warp % 2 * (TILE_N / 2) + j * 8 + lane % 4 * 2);
+}
+
+template <int TILE_N, bool WARPGROUPS>
+__device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat16* input, const __nv_bfloat16* weight,
+                                          const float* bias, const __nv_bfloat16* residual, __nv_bfloat16* output,
+                                          float* workspace, int* arrivals) {
+    extern __shared__ __align__(16) char unaligned[];
+    char* shared = unaligned + (1024 - reinterpret_cast<uintptr_t>(unaligned) % 1024) % 1024;
+    const int rows = s.images * s.out_height * s.out_width;
+    const int first_row = blockIdx.y * TILE_M, first_column = blockIdx.x * TILE_N;
+    const int pieces = s.kernel * s.kernel * (s.in_channels / 8);
+    const int all_tiles = (pieces + PIECES - 1) / PIECES;
+    const int first_tile = int(int64_t(all_tiles) * blockIdx.z / s.splits);
+    const int tiles = int(int64_t(all_tiles) * (blockIdx.z + 1) / s.splits) - first_tile;
+
+    Gather gather(s, first_row, first_tile * PIECES);
+    auto load = [&](int tile) {
+        char* stage = shared + tile % STAGES * stage_bytes<TILE_N>();
+        gather.copy(s, input, stage);
+        gather.advance(s);
+        const int column = threadIdx.x % PIECES, piece = (first_tile + tile) * PIECES + column;
+#pragma unroll
+        for (int i = 0; i < TILE_N / 32; ++i) {
+            const int row = threadIdx.x / PIECES + 32 * i, filter = first_column + row;
+            const bool inside = filter < s.out_channels && piece < pieces;
+            const size_t at = inside ? (size_t(filter) * pieces + piece) * 8 : 0;
+            cp_async16(stage + TILE_M * 128 + swizzled(row, column), weight + at, inside);
+        }
+    };
+
+    float sums[TILE_N / 2] = {};
+#pragma unroll
+    for (int tile = 0; tile < STAGES - 1; ++tile) {
+        if (tile < tiles) load(tile);
+        cp_async_commit();
+    }
+    for (int tile = 0; tile < tiles; ++tile) {
+        cp_async_wait<STAGES - 2>();
+#if SIMPLENET_HAS_WGMMA
+        if (WARPGROUPS) {
+            // The products of the tile before must be through with the stage that is filled next.
+            wgmma_wait<0>();
+            fence_async_proxy();
+        }
+#endif
+        __syncthreads();
+        const char* a = shared + tile % STAGES * stage_bytes<TILE_N>();
+        const char* b = a + TILE_M * 128;
+        if (WARPGROUPS) {
+#if SIMPLENET_HAS_WGMMA
+            const uint64_t left = tile_descriptor(a + threadIdx.x / 128 * 64 * 128), right = tile_descriptor(b);
+            wgmma_begin();
+#pragma unroll
+            for (int step = 0; step < 4; ++step) {
+                wgmma_bf16<TILE_N>(sums, advance_k16(left, step), advance_k16(right, step));
+            }
+            wgmma_commit();
+#endif
+        } else {
+            multiply_warp<TILE_N>(sums, a, b);
+        }
+        if (tile + STAGES - 1 < tiles) load(tile + STAGES - 1);
+        cp_async_commit();
+    }
+#if SIMPLENET_HAS_WGMMA
+    if (WARPGROUPS) {
+        wgmma_wait<0>();
+#pragma unroll
+        for (int index = 0; index < TILE_N / 2; ++index) hold(sums[index]);
+    }
+#endif
+    cp_async_wait<0>();
+    __syncthreads();
+
+    // By way of shared memory, so that global memory is read and written in whole lines. The 8 extra columns keep the
+    // writes of a half warp in different banks.
+    constexpr int PITCH = TILE_N + 8;
+    float* staged = reinterpret_cast<float*>(shared);
+#pragma unroll
+    for (int pair = 0; pair < TILE_N / 4; ++pair) {
+        const int2 at = place<TILE_N, WARPGROUPS>(pair);
+        *reinterpret_cast<float2*>(&staged[at.x * PITCH + at.y]) = make_float2(sums[2 * pair], sums[2 * pair + 1]);
+    }
+    __syncthreads();
+
+    constexpr int PER_ROW = TILE_N / 8;
+    const size_t tile_index = size_t(blockIdx.y) * gridDim.x + blockIdx.x;
+    float* partials = workspace + tile_index * s.splits * (TILE_M * TILE_N);
+    if (s.splits > 1) {
+        for (int index = threadIdx.x; index < TILE_M * PER_ROW; index += THREADS) {
+            float values[8];
+            load8(&staged[index / PER_ROW * PITCH + index % PER_ROW * 8], values);
+            store8(&partials[size_t(blockIdx.z) * (TILE_M * TILE_N) + index * 8], values);
+        }
+        __threadfence();
+        __syncthreads();
+        __shared__ int arrived;
+        if (threadIdx.x == 0) arrived = atomicAdd(&arrivals[tile_index], 1);
+        __syncthreads();
+        if (arrived != s.splits - 1) return;
+        __threadfence();
+        if (threadIdx.x == 0) arrivals[tile_index] = 0;
+    }
+    for (int index = threadIdx.x; index < TILE_M * PER_ROW; index += THREADS) {
+        const int row = first_row + index / PER_ROW, column = first_column + index % PER_ROW * 8;
+        if (row >= rows || column >= s.out_channels) continue;
+        float values[8], added[8];
+        if (s.splits == 1) {
+            load8(&staged[index / PER_ROW * PITCH + index % PER_ROW * 8], values);
+        } else {
+            load8(&partials[index * 8], values);
+            for (int split = 1; split < s.splits; ++split) {
+                load8(&partials[size_t(split) * (TILE_M * TILE_N) + index * 8], added);
+#pragma unroll
+                for (int i = 0; i < 8; ++i) values[i] += added[i];
+            }
+        }
+        load8(&bias[column], added);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) values[i] += added[i];
+        const size_t at = size_t(row) * s.out_channels + column;
+        if (residual) {
+            load8(&residual[at], added);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) values[i] += added[i];
+        }
+#pragma unroll
+        for (int i = 0; i < 8; ++i) values[i] = activate(values[i], s.activation);
+        store8(&output[at], values);
+    }
+}
+
+// Grid: (tiles of TILE_N channels, tiles of 128 pixels, splits); 256 threads; dynamic shared memory of STAGES stages, or
+// the staged tile where that is larger, and 1024 bytes for alignment.
+#define CONV_BF16(NAME, TILE_N, WARPGROUPS)                                                                               \
+    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                              \
+        NAME(ConvShape shape, const __nv_bfloat16* input, const __nv_bfloat16* weight, const float* bias,                 \
+             const __nv_bfloat16* residual, __nv_bfloat16* output, float* workspace, int* arrivals) {                     \
+        conv_bf16<TILE_N, WARPGROUPS>(shape, input, weight, bias, residual, output, workspace, arrivals);                 \
+    }
+CONV_BF16(conv_bf16_warp_64, 64, false)
+CONV_BF16(conv_bf16_warp_128, 128, false)
+#if SIMPLENET_HAS_WGMMA
+CONV_BF16(conv_bf16_warpgroup_64, 64, true)
+CONV_BF16(conv_bf16_warpgroup_128, 128, true)
+#endif
+
+// ------------------------------------------------------------------------------------------------------- f32, strict
+
+constexpr int F32_TILE_N = 64;
+constexpr int F32_TILE_K = 16;
+
+// 128 pixels x 64 channels per block, 8 x 4 per thread. Grid: (tiles of 64 channels, tiles of 128 pixels); 256 threads.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    conv_f32(ConvShape s, const float* input, const float* weight, const float* bias, const float* residual, float* output) {
+    __shared__ float a[2][F32_TILE_K][TILE_M + 4];
+    __shared__ float b[2][F32_TILE_K][F32_TILE_N + 4];
+    const int rows = s.images * s.out_height * s.out_width;
+    const int first_row = blockIdx.y * TILE_M, first_column = blockIdx.x * F32_TILE_N;
+    const int depth = s.kernel * s.kernel * s.in_channels;
+    const int tiles = (depth + F32_TILE_K - 1) / F32_TILE_K;
+
+    // Four values of k of two rows of A and of one filter are this thread's to copy.
+    const int k_of_thread = threadIdx.x % 4 * 4, row_of_thread = threadIdx.x / 4;
+    int image[2], top[2], left[2];
+    for (int i = 0; i < 2; ++i) {
+        const int row = first_row + row_of_thread + 64 * i;
+        const int rest = row / s.out_width;
+        image[i] = row < rows ? rest / s.out_height * s.height : -1;
+        top[i] = rest % s.out_height * s.stride - s.pad_top;
+        left[i] = row % s.out_width * s.stride - s.pad_left;
+    }
+    float4 next_a[2], next_b;
+    auto fetch = [&](int tile) {
+        const int k = tile * F32_TILE_K + k_of_thread, tap = k / s.in_channels, channel = k % s.in_channels;
+        const int tap_row = tap / s.kernel, tap_column = tap % s.kernel;
+        for (int i = 0; i < 2; ++i) {
+            const int y = top[i] + tap_row, x = left[i] + tap_column;
+            const bool inside = image[i] >= 0 && k < depth && unsigned(y) < unsigned(s.height) &&
+                                unsigned(x) < unsigned(s.width);
+            next_a[i] = make_float4(0, 0, 0, 0);
+            if (inside) {
+                const size_t pixel = size_t(image[i] + y) * s.width + x;
+                next_a[i] = *reinterpret_cast<const float4*>(&input[pixel * s.in_channels + channel]);
+            }
+        }
+        const int filter = first_column + row_of_thread;
+        next_b = make_float4(0, 0, 0, 0);
+        if (filter < s.out_channels && k < depth) {
+            next_b = *reinterpret_cast<const float4*>(&weight[size_t(filter) * depth + k]);
+        }
+    };
+    auto place_fetched = [&](int buffer) {
+        for (int i = 0; i < 2; ++i) {
+            a[buffer][k_of_thread + 0][row_of_thread + 64 * i] = next_a[i].x;
+            a[buffer][k_of_thread + 1][row_of_thread + 64 * i] = next_a[i].y;
+            a[buffer][k_of_thread + 2][row_of_thread + 64 * i] = next_a[i].z;
+            a[buffer][k_of_thread + 3][row_of_thread + 64 * i] = next_a[i].w;
+        }
+        b[buffer][k_of_thread + 0][row_of_thread] = next_b.x;
+        b[buffer][k_of_thread + 1][row_of_thread] = next_b.y;
+        b[buffer][k_of_thread + 2][row_of_thread] = next_b.z;
+        b[buffer][k_of_thread + 3][row_of_thread] = next_b.w;
+    };
+
+    const int row = threadIdx.x / 16 * 8, column = threadIdx.x % 16 * 4;
+    float sums[8][4] = {};
+    fetch(0);
+    place_fetched(0);
+    __syncthreads();
+    for (int tile = 0; tile < tiles; ++tile) {
+        const int buffer = tile % 2;
+        if (tile + 1 < tiles) fetch(tile + 1);
+#pragma unroll
+        for (int k = 0; k < F32_TILE_K; ++k) {
+            float left_values[8];
+            load8(&a[buffer][k][row], left_values);
+            const float4 right = *reinterpret_cast<const float4*>(&b[buffer][k][column]);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) {
+                sums[i][0] += left_values[i] * right.x;
+                sums[i][1] += left_values[i] * right.y;
+                sums[i][2] += left_values[i] * right.z;
+                sums[i][3] += left_values[i] * right.w;
+            }
+        }
+        // The other buffer was read in the tile before, and every thread has passed the barrier since.
+        if (tile + 1 < tiles) place_fetched(1 - buffer);
+        __syncthreads();
+    }
+    if (first_column + column >= s.out_channels) return;
+    const float4 biases = *reinterpret_cast<const float4*>(&bias[first_column + column]);
+    for (int i = 0; i < 8; ++i) {
+        if (first_row + row + i >= rows) return;
+        const size_t at = size_t(first_row + row + i) * s.out_channels + first_column + column;
+        float4 value = make_float4(sums[i][0] + biases.x, sums[i][1] + biases.y, sums[i][2] + biases.z, sums[i][3] + biases.w);
+        if (residual) {
+            const float4 added = *reinterpret_cast<const float4*>(&residual[at]);
+            value.x += added.x, value.y += added.y, value.z += added.z, value.w += added.w;
+        }
+        value.x = activate(value.x, s.activation), value.y = activate(value.y, s.activation);
+        value.z = activate(value.z, s.activation), value.w = activate(value.w, s.activation);
+        *reinterpret_cast<float4*>(&output[at]) = value;
+    }
+}
+
+// ----------------------------------------------------------------------------------- depthwise, pooling, the image
+
+// Eight channels of one output pixel per thread. `weight` is [taps, channels].
+template <typename T>
+__device__ __forceinline__ void depthwise(const ConvShape& s, const T* input, const float* weight, const float* bias,
+                                          const T* residual, T* output) {
+    const int groups = s.out_channels / 8;
+    const int index = blockIdx.x * blockDim.x + threadIdx.x;
+    if (index >= s.images * s.out_height * s.out_width * groups) return;
+    const int channel = index % groups * 8, pixel = index / groups;
+    const int x = pixel % s.out_width, y = pixel / s.out_width % s.out_height, image = pixel / s.out_width / s.out_height;
+    float sums[8], values[8], weights[8];
+    load8(&bias[channel], sums);
+    for (int tap_row = 0; tap_row < s.kernel; ++tap_row) {
+        const int from_y = y * s.stride - s.pad_top + tap_row;
+        if (unsigned(from_y) >= unsigned(s.height)) continue;
+        for (int tap_column = 0; tap_column < s.kernel; ++tap_column) {
+            const int from_x = x * s.stride - s.pad_left + tap_column;
+            if (unsigned(from_x) >= unsigned(s.width)) continue;
+            load8(&input[((size_t(image) * s.height + from_y) * s.width + from_x) * s.in_channels + channel], values);
+            load8(&weight[(tap_row * s.kernel + tap_column) * s.out_channels + channel], weights);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) sums[i] += values[i] * weights[i];
+        }
+    }
+    const size_t at = size_t(pixel) * s.out_channels + channel;
+    if (residual) {
+        load8(&residual[at], values);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) sums[i] += values[i];
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) sums[i] = activate(sums[i], s.activation);
+    store8(&output[at], sums);
+}
+
+extern "C" __global__ void depthwise_f32(ConvShape s, const float* input, const float* weight, const float* bias,
+                                         const float* residual, float* output) {
+    depthwise(s, input, weight, bias, residual, output);
+}
+extern "C" __global__ void depthwise_bf16(ConvShape s, const __nv_bfloat16* input, const float* weight, const float* bias,
+                                          const __nv_bfloat16* residual, __nv_bfloat16* output) {
+    depthwise(s, input, weight, bias, residual, output);
+}
+
+// Eight channels of one output pixel per thread; padding never wins, NaN does.
+template <typename T> __device__ __forceinline__ void max_pool(const ConvShape& s, const T* input, T* output) {
+    const int groups = s.out_channels / 8;
+    const int index = blockIdx.x * blockDim.x + threadIdx.x;
+    if (index >= s.images * s.out_height * s.out_width * groups) return;
+    const int channel = index % groups * 8, pixel = index / groups;
+    const int x = pixel % s.out_width, y = pixel / s.out_width % s.out_height, image = pixel / s.out_width / s.out_height;
+    float highest[8], values[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) highest[i] = -INFINITY;
+    for (int tap_row = 0; tap_row < s.kernel; ++tap_row) {
+        const int from_y = y * s.stride - s.pad_top + tap_row;
+        if (unsigned(from_y) >= unsigned(s.height)) continue;
+        for (int tap_column = 0; tap_column < s.kernel; ++tap_column) {
+            const int from_x = x * s.stride - s.pad_left + tap_column;
+            if (unsigned(from_x) >= unsigned(s.width)) continue;
+            load8(&input[((size_t(image) * s.height + from_y) * s.width + from_x) * s.in_channels + channel], values);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) highest[i] = values[i] > highest[i] || isnan(values[i]) ? values[i] : highest[i];
+        }
+    }
+    store8(&output[size_t(pixel) * s.out_channels + channel], highest);
+}
+
+extern "C" __global__ void max_pool_f32(ConvShape s, const float* input, float* output) { max_pool(s, input, output); }
+extern "C" __global__ void max_pool_bf16(ConvShape s, const __nv_bfloat16* input, __nv_bfloat16* output) {
+    max_pool(s, input, output);
+}
+
+// Images [n, channels, area] to [n, area, padded] with zeros in the padding; `padded` is a multiple of 8.
+template <typename T>
+__device__ __forceinline__ void channels_last(const float* images, T* output, int count, int channels, int area, int padded) {
+    const int index = blockIdx.x * blockDim.x + threadIdx.x;
+    if (index >= count * area) return;
+    const int pixel = index % area, image = index / area;
+    for (int first = 0; first < padded; first += 8) {
+        float values[8];
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const int channel = first + i;
+            values[i] = channel < channels ? images[(size_t(image) * channels + channel) * area + pixel] : 0.0f;
+        }
+        store8(&output[size_t(index) * padded + first], values);
+    }
+}
+
+extern "C" __global__ void channels_last_f32(const float* images, float* output, int count, int channels, int area, int padded) {
+    channels_last(images, output, count, channels, area, padded);
+}
+extern "C" __global__ void channels_last_bf16(const float* images, __nv_bfloat16* output, int count, int channels, int area,
+                                              int padded) {
+    channels_last(images, output, count, channels, area, padded);
+}
