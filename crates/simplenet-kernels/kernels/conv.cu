@@ -25,7 +25,7 @@ constexpr int STAGES = 3;
 // 64 values of k, 128 bytes, per row and stage.
 constexpr int PIECES = 8;
 
-template <int TILE_N> constexpr int stage_bytes() { return (TILE_M + TILE_N) * 128; }
+template <int TILE_N> constexpr int STAGE_BYTES = (TILE_M + TILE_N) * 128;
 
 // Where the rows of A that this thread copies begin, and which tap it is at.
 struct Gather {
@@ -120,7 +120,7 @@ __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat1
 
     Gather gather(s, first_row, first_tile * PIECES);
     auto load = [&](int tile) {
-        char* stage = shared + tile % STAGES * stage_bytes<TILE_N>();
+        char* stage = shared + tile % STAGES * STAGE_BYTES<TILE_N>;
         gather.copy(s, input, stage);
         gather.advance(s);
         const int column = threadIdx.x % PIECES, piece = (first_tile + tile) * PIECES + column;
@@ -149,7 +149,7 @@ __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat1
         }
 #endif
         __syncthreads();
-        const char* a = shared + tile % STAGES * stage_bytes<TILE_N>();
+        const char* a = shared + tile % STAGES * STAGE_BYTES<TILE_N>;
         const char* b = a + TILE_M * 128;
         if (WARPGROUPS) {
 #if SIMPLENET_HAS_WGMMA
