@@ -6,6 +6,7 @@ use simplenet_data::MaskRule;
 use simplenet_heads::{Adaptor, HeadConfig, TrainConfig};
 
 use crate::error::Error;
+use crate::method::Method;
 
 /// A detector's configuration: from the size of the image to the optimisers.
 ///
@@ -18,6 +19,10 @@ pub struct Config {
     pub preprocess: Sizes,
     /// Backbone and patch embedding.
     pub features: Features,
+    /// What makes scores of the features. Absent means SimpleNet, the subject of the experiment files, which were written
+    /// and hashed before there was a choice; `scale`, `head` and `train` are SimpleNet's.
+    #[serde(default, skip_serializing_if = "Method::is_simplenet")]
+    pub method: Method,
     /// What the noise σ refers to.
     pub scale: FeatureScale,
     /// The trainable part.
@@ -131,6 +136,7 @@ impl Config {
                 self.evaluate.blur_sigma
             ));
         }
+        self.method.check()?;
         self.train.check().map_err(Error::Heads)
     }
 

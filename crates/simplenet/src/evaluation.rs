@@ -7,13 +7,15 @@ use simplenet_metrics::{ImageMetrics, MapShape, PixelMetrics, image_metrics, pix
 
 use crate::config::{Config, Evaluate};
 use crate::error::Error;
+use crate::method::Model;
 
 /// Patch and image scores of an image set; higher = more anomalous.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scores {
     /// −D per patch, `[images, rows, columns]`.
     pub patches: Vec<f32>,
-    /// The largest patch score of each image (Eq. 11; the authors' code takes it before upsampling).
+    /// The largest patch score of each image (Eq. 11; the authors' code takes it before upsampling); PatchCore may weight
+    /// it.
     pub images: Vec<f32>,
     /// Images, rows and columns of `patches`.
     pub shape: [usize; 3],
@@ -51,6 +53,21 @@ impl Scores {
         let shape = [bank.images(), grid[0], grid[1]];
         let images = maps::image_scores(&patches, shape)?;
         Ok(Scores { patches, images, shape })
+    }
+
+    /// The same with any fitted method.
+    pub fn by(model: &Model, bank: &Bank, grid: [usize; 2]) -> Result<Scores, Error> {
+        let mut scores = Scores {
+            patches: Vec::with_capacity(bank.rows()),
+            images: Vec::with_capacity(bank.images()),
+            shape: [bank.images(), grid[0], grid[1]],
+        };
+        for image in 0..bank.images() {
+            let scored = model.score_image(bank.image(image))?;
+            scores.patches.extend(scored.patches);
+            scores.images.push(scored.image);
+        }
+        Ok(scores)
     }
 
     /// Anomaly maps `[images, side, side]`: bilinear upsampling, then a Gaussian of `blur_sigma` pixels.

@@ -41,6 +41,7 @@ pub mod config;
 pub mod detector;
 mod error;
 mod evaluation;
+mod method;
 mod photo;
 mod pipeline;
 
@@ -50,6 +51,7 @@ pub use detector::{
 };
 pub use error::Error;
 pub use evaluation::{Evaluation, Scores, Truth};
+pub use method::{Method, Model, Network};
 pub use photo::{is_upright, open_upright};
 pub use pipeline::{BankMemory, Pipeline};
 pub use simplenet_data::{Rgb8, Source};

@@ -9,6 +9,7 @@ use simplenet_heads::{Adaptor, Loss, Optimizer, Rule, TrainConfig};
 
 use crate::config::{Config, Evaluate, FeatureScale, Features, HeadShape, Sizes};
 use crate::error::Error;
+use crate::method::Method;
 
 /// Everything that [`crate::Detector::train`] needs to know besides the images. [`DetectorConfig::default`] is what
 /// docs/detector.md measures.
@@ -56,6 +57,7 @@ impl Default for DetectorConfig {
                     embedding: Embedding::Mean,
                     precision: Precision::F32,
                 },
+                method: Method::SimpleNet,
                 scale: FeatureScale::Standardised,
                 head: HeadShape {
                     adaptor: Adaptor::Linear { bias: false },
