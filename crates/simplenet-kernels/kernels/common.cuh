@@ -9,6 +9,8 @@
 #else
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
+// The shared memory that the launch asks for.
+#define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) type name[]
 #endif
 
 #include <cstdint>

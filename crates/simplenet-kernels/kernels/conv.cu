@@ -109,7 +109,7 @@ template <int TILE_N, bool WARPGROUPS>
 __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat16* input, const __nv_bfloat16* weight,
                                           const float* bias, const __nv_bfloat16* residual, __nv_bfloat16* output,
                                           float* workspace, int* arrivals) {
-    extern __shared__ __align__(16) char unaligned[];
+    DYNAMIC_SHARED(char, unaligned);
     char* shared = unaligned + (1024 - reinterpret_cast<uintptr_t>(unaligned) % 1024) % 1024;
     const int rows = s.images * s.out_height * s.out_width;
     const int first_row = blockIdx.y * TILE_M, first_column = blockIdx.x * TILE_N;

@@ -351,7 +351,7 @@ extern "C" __global__ void end_step(const float* normal_scores, const float* noi
     __syncthreads();
     if (threadIdx.x < TOTALS) {
         double sum = 0.0;
-        for (int index = 0; index < blockDim.x / 32; ++index) sum += sums[threadIdx.x][index];
+        for (int index = 0; index < int(blockDim.x) / 32; ++index) sum += sums[threadIdx.x][index];
         totals[threadIdx.x] += share * sum / rows;
     }
     if (threadIdx.x == 32) {

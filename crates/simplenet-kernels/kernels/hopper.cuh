@@ -17,25 +17,7 @@ __device__ __forceinline__ int swizzled(int row, int piece) { return row * 128 +
 #endif
 
 #ifdef SIMPLENET_EMU
-__device__ inline uint64_t tile_descriptor(const void* tile) { return reinterpret_cast<uint64_t>(tile); }
-__device__ inline uint64_t advance_k16(uint64_t descriptor, int step) { return descriptor + 32 * step; }
-__device__ inline float tile_element(uint64_t descriptor, int row, int k) {
-    uint64_t at = descriptor + (row / 8) * 1024 + (row % 8) * 128 + k * 2;
-    at ^= (at >> 7 & 7) << 4;
-    return to_float(*reinterpret_cast<const __nv_bfloat16*>(at));
-}
-template <int N> __device__ inline void wgmma_bf16(float (&d)[N / 2], uint64_t a, uint64_t b) {
-    const int thread = threadIdx.x % 128, warp = thread / 32, lane = thread % 32;
-    for (int index = 0; index < N / 2; ++index) {
-        const int row = 16 * warp + lane / 4 + 8 * (index / 2 % 2), column = 8 * (index / 4) + 2 * (lane % 4) + index % 2;
-        for (int k = 0; k < 16; ++k) d[index] += tile_element(a, row, k) * tile_element(b, column, k);
-    }
-}
-__device__ inline void wgmma_begin() {}
-__device__ inline void wgmma_commit() {}
-template <int N> __device__ inline void wgmma_wait() {}
-__device__ inline void fence_async_proxy() {}
-__device__ inline void hold(float&) {}
+#include "emu/hopper_emu.h"
 #elif SIMPLENET_HAS_WGMMA
 // Swizzle of 128 bytes, groups of 8 rows 1024 bytes apart, k running along the rows.
 __device__ __forceinline__ uint64_t tile_descriptor(const void* tile) {

@@ -16,7 +16,7 @@ constexpr int ROWS_PER_BLOCK = 8;
 // 8 output rows, n); dynamic shared memory: 8 w floats, and the image's score is found by the first block of each image.
 extern "C" __global__ void anomaly_maps(const float* scores, float* maps, float* image_scores, Band down, Band across, int h,
                                         int w, int height, int width) {
-    extern __shared__ float columns[];
+    DYNAMIC_SHARED(float, columns);
     const float* image = scores + size_t(blockIdx.y) * h * w;
     const int top = blockIdx.x * ROWS_PER_BLOCK, rows = min(ROWS_PER_BLOCK, height - top);
     for (int index = threadIdx.x; index < rows * w; index += blockDim.x) {

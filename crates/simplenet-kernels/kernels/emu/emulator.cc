@@ -1,0 +1,93 @@
+// Every kernel of kernels/*.cu, compiled for the host. A new file is an #include below, a new kernel a name in KERNELS.
+#define SIMPLENET_EMU
+#include "launch.h"
+
+// In a namespace without linkage, the statics that shared memory is made of may share one section.
+namespace {
+#include "../common.cuh"
+#include "../hopper.cuh"
+
+namespace faults {
+#include "faults.cu"
+}
+namespace conv {
+#include "../conv.cu"
+}
+namespace head {
+#include "../head.cu"
+}
+namespace maps {
+#include "../maps.cu"
+}
+namespace noise {
+#include "../noise.cu"
+}
+namespace patch {
+#include "../patch.cu"
+}
+
+#define KERNEL(file, name) emu::kernel(#name, file::name)
+const emu::Kernel KERNELS[] = {
+    KERNEL(faults, reverse_block),
+    KERNEL(faults, reverse_copied),
+    KERNEL(faults, swap_neighbours),
+    KERNEL(faults, multiply_tile),
+    KERNEL(faults, multiply_tiles),
+    KERNEL(faults, collect),
+
+    KERNEL(conv, conv_bf16_warp_64),
+    KERNEL(conv, conv_bf16_warp_128),
+    KERNEL(conv, conv_bf16_warpgroup_64),
+    KERNEL(conv, conv_bf16_warpgroup_128),
+    KERNEL(conv, conv_f32),
+    KERNEL(conv, depthwise_f32),
+    KERNEL(conv, depthwise_bf16),
+    KERNEL(conv, max_pool_f32),
+    KERNEL(conv, max_pool_bf16),
+    KERNEL(conv, channels_last_f32),
+    KERNEL(conv, channels_last_bf16),
+
+    KERNEL(head, hidden_sums),
+    KERNEL(head, hidden_statistics),
+    KERNEL(head, hidden_scores),
+    KERNEL(head, hidden_gradients),
+    KERNEL(head, hidden_back_f32),
+    KERNEL(head, hidden_back_bf16),
+    KERNEL(head, fold_bias),
+    KERNEL(head, inner_forward_f32),
+    KERNEL(head, inner_forward_bf16),
+    KERNEL(head, inner_back_f32),
+    KERNEL(head, inner_back_bf16),
+    KERNEL(head, merge_columns),
+    KERNEL(head, adam_f32),
+    KERNEL(head, adam_bf16),
+    KERNEL(head, end_step),
+    KERNEL(head, score_rows),
+    KERNEL(head, fold_batch_norm),
+    KERNEL(head, channel_sums),
+    KERNEL(head, find_not_finite),
+
+    KERNEL(maps, anomaly_maps),
+
+    KERNEL(noise, fill_normal),
+    KERNEL(noise, gather_f32),
+    KERNEL(noise, gather_bf16),
+
+    KERNEL(noise, standardize_f32),
+    KERNEL(noise, standardize_bf16),
+    KERNEL(patch, mean_embed_f32),
+    KERNEL(patch, mean_embed_bf16),
+    KERNEL(patch, code_pool_f32),
+    KERNEL(patch, code_pool_bf16),
+    KERNEL(patch, add_resized),
+};
+}  // namespace
+
+// Runs `kernel`; null or an error. `arguments` are pointers to the values, of the kinds that `signature` names.
+extern "C" const char* simplenet_emu_launch(const char* kernel, const char* signature, const unsigned* grid, const unsigned* block,
+                                            size_t shared, unsigned order, void* const* arguments) {
+    for (const emu::Kernel& known : KERNELS) {
+        if (strcmp(known.name, kernel) == 0) return emu::launch(known, signature, grid, block, shared, order, arguments);
+    }
+    return "no such kernel in kernels/emu/emulator.cc";
+}

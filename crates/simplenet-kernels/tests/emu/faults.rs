@@ -1,0 +1,240 @@
+//! The emulator finds what it is there to find: kernels/emu/faults.cu has kernels with one mistake each.
+
+use half::bf16;
+
+use crate::harness::{Argument, Array, ORDERS, Shape, arguments, launch};
+
+fn ramp(len: usize) -> Vec<f32> {
+    (0..len).map(|i| i as f32 + 1.0).collect()
+}
+
+/// Runs a kernel `(from, to, fault)` in all orders; the error, or whether all results were as `want`.
+fn run(kernel: &str, shape: Shape, from: &[f32], want: &[f32], fault: i32) -> Vec<Result<bool, String>> {
+    let from = Array::new(from);
+    ORDERS
+        .iter()
+        .map(|&order| {
+            let to = Array::filled(want.len(), 0.0_f32);
+            launch(kernel, shape, order, &arguments![&from, &to, fault])?;
+            Ok(to.to_vec() == want)
+        })
+        .collect()
+}
+
+fn reversed_blocks(from: &[f32], block: usize) -> Vec<f32> {
+    from.chunks(block).flat_map(|part| part.iter().rev().copied()).collect()
+}
+
+fn all_right(runs: &[Result<bool, String>]) -> bool {
+    runs.iter().all(|run| *run == Ok(true))
+}
+
+fn some_wrong(runs: &[Result<bool, String>]) -> bool {
+    runs.contains(&Ok(false))
+}
+
+fn all_say(runs: &[Result<bool, String>], text: &str) -> bool {
+    runs.iter()
+        .all(|run| run.as_ref().is_err_and(|error| error.contains(text)))
+}
+
+#[test]
+fn a_correct_kernel_passes_in_every_order() {
+    let from = ramp(3 * 96);
+    let want = reversed_blocks(&from, 96);
+    assert!(all_right(&run("reverse_block", Shape::line(3, 96), &from, &want, 0)));
+    let shape = Shape {
+        shared: 4 * 4 * 64,
+        ..Shape::line(2, 64)
+    };
+    let from = ramp(2 * 256);
+    assert!(all_right(&run(
+        "reverse_copied",
+        shape,
+        &from,
+        &reversed_blocks(&from, 256),
+        0
+    )));
+    let swapped: Vec<f32> = (0..64_usize).map(|i| from[i ^ 1]).collect();
+    assert!(all_right(&run(
+        "swap_neighbours",
+        Shape::line(1, 64),
+        &from[..64],
+        &swapped,
+        0
+    )));
+}
+
+#[test]
+fn a_missing_barrier_shows_as_wrong_results() {
+    let from = ramp(3 * 96);
+    let want = reversed_blocks(&from, 96);
+    let runs = run("reverse_block", Shape::line(3, 96), &from, &want, 1);
+    assert!(some_wrong(&runs), "{runs:?}");
+    let swapped: Vec<f32> = (0..64_usize).map(|i| from[i ^ 1]).collect();
+    let runs = run("swap_neighbours", Shape::line(1, 64), &from[..64], &swapped, 1);
+    assert!(some_wrong(&runs), "{runs:?}");
+}
+
+#[test]
+fn a_barrier_that_some_lanes_miss_is_an_error() {
+    let from = ramp(96);
+    let want = reversed_blocks(&from, 96);
+    let runs = run("reverse_block", Shape::line(1, 96), &from, &want, 2);
+    assert!(all_say(&runs, "which 95 threads ended without"), "{runs:?}");
+    let runs = run("swap_neighbours", Shape::line(1, 64), &ramp(64), &ramp(64), 2);
+    assert!(all_say(&runs, "leaves it out"), "{runs:?}");
+    let runs = run("swap_neighbours", Shape::line(1, 64), &ramp(64), &ramp(64), 3);
+    assert!(all_right(&runs) || some_wrong(&runs), "{runs:?}"); // the others exit, and only the living count
+}
+
+#[test]
+fn an_index_outside_a_shared_array_is_an_error() {
+    let from = ramp(256);
+    let runs = run(
+        "reverse_block",
+        Shape::line(1, 256),
+        &from,
+        &reversed_blocks(&from, 256),
+        3,
+    );
+    assert!(
+        all_say(&runs, "thread (0, 0, 0): index outside a static array"),
+        "{runs:?}"
+    );
+}
+
+#[test]
+fn asynchronous_copies_count_only_when_waited_for() {
+    let shape = Shape {
+        shared: 4 * 4 * 64,
+        ..Shape::line(2, 64)
+    };
+    let from = ramp(2 * 256);
+    let want = reversed_blocks(&from, 256);
+    for (fault, what) in [(1, "no wait"), (2, "no barrier"), (3, "a copy while others read")] {
+        let runs = run("reverse_copied", shape, &from, &want, fault);
+        assert!(some_wrong(&runs), "{what}: {runs:?}");
+    }
+}
+
+#[test]
+fn arrays_and_dynamic_shared_memory_are_guarded() {
+    let shape = Shape {
+        shared: 4 * 4 * 64,
+        ..Shape::line(2, 64)
+    };
+    let from = ramp(2 * 256);
+    let want = reversed_blocks(&from, 256);
+    for fault in [4, 5] {
+        let runs = run("reverse_copied", shape, &from, &want, fault);
+        assert!(all_say(&runs, "access outside its arrays"), "{fault}: {runs:?}");
+    }
+    // Too few bytes for a page: the canary beside the array tells.
+    let from = ramp(4);
+    let to = Array::filled(3, 0.0_f32);
+    let shape = Shape {
+        shared: 16,
+        ..Shape::line(1, 1)
+    };
+    let error = launch("reverse_copied", shape, 0, &arguments![&Array::new(&from), &to, 0]);
+    assert!(error.is_err_and(|error| error.contains("beside the array of argument 1")));
+}
+
+#[test]
+fn wrong_arguments_and_shapes_are_refused() {
+    let array = Array::filled(32, 0.0_f32);
+    let say = |arguments: &[Argument<'_>], shape| launch("reverse_block", shape, 0, arguments).unwrap_err();
+    assert_eq!(
+        say(&arguments![&array, &array, 0_i64], Shape::line(1, 32)),
+        "reverse_block takes p8 p8 i4 , not p8 p8 i8 "
+    );
+    assert!(say(&arguments![&array, &array], Shape::line(1, 32)).contains("not p8 p8 "));
+    assert!(say(&arguments![&array, &array, 0], Shape::line(1, 1025)).contains("cannot be launched"));
+    assert!(
+        launch("nobody", Shape::line(1, 1), 0, &[])
+            .unwrap_err()
+            .contains("no such kernel")
+    );
+}
+
+fn numbers(len: usize, step: usize) -> Vec<bf16> {
+    (0..len)
+        .map(|i| bf16::from_f32(((i * step) % 23) as f32 * 0.25 - 2.0))
+        .collect()
+}
+
+/// a [rows, depth] times b [columns, depth] transposed.
+fn product(a: &[bf16], b: &[bf16], rows: usize, columns: usize, depth: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(rows * columns);
+    for row in 0..rows {
+        for column in 0..columns {
+            let pairs = a[row * depth..][..depth].iter().zip(&b[column * depth..][..depth]);
+            out.push(pairs.map(|(x, y)| x.to_f32() * y.to_f32()).sum());
+        }
+    }
+    out
+}
+
+#[test]
+fn matrix_instructions_multiply_matrices() {
+    let (a, b) = (numbers(256, 7), numbers(128, 5));
+    let want = product(&a, &b, 16, 8, 16); // exact: small multiples of 1/16
+    let (a, b) = (Array::new(&a), Array::new(&b));
+    for order in ORDERS {
+        let d = Array::filled(128, 0.0_f32);
+        launch("multiply_tile", Shape::line(1, 32), order, &arguments![&a, &b, &d]).unwrap();
+        assert_eq!(d.to_vec(), want);
+        assert!(launch("multiply_tile", Shape::line(1, 16), order, &arguments![&a, &b, &d]).is_err());
+    }
+}
+
+#[test]
+fn a_warpgroup_multiplies_when_waited_for() {
+    let (a, b) = (numbers(4096, 7), numbers(4096, 5));
+    let want = product(&a, &b, 64, 64, 64);
+    let (a, b) = (Array::new(&a), Array::new(&b));
+    let run = |fault: i32| {
+        let mut right = 0;
+        for order in ORDERS {
+            let d = Array::filled(4096, 0.0_f32);
+            launch(
+                "multiply_tiles",
+                Shape::line(1, 128),
+                order,
+                &arguments![&a, &b, &d, fault],
+            )
+            .unwrap();
+            right += usize::from(d.to_vec() == want);
+        }
+        right
+    };
+    assert_eq!(run(0), ORDERS.len());
+    assert!(run(1) < ORDERS.len(), "sums read before the wait");
+    assert!(run(2) < ORDERS.len(), "a tile overwritten before the wait");
+}
+
+#[test]
+fn shuffles_votes_and_sums() {
+    let from: Vec<f32> = (0..64).map(|i| if i % 3 == 0 { -1.0 } else { i as f32 }).collect();
+    let array = Array::new(&from);
+    for order in ORDERS {
+        let to = Array::filled(64 * 6, 0.0_f32);
+        launch("collect", Shape::line(1, 64), order, &arguments![&array, &to]).unwrap();
+        for (thread, row) in to.to_vec().chunks(6).enumerate() {
+            let warp = &from[thread / 32 * 32..][..32];
+            let half = &from[thread / 16 * 16..][..16];
+            let positive = |values: &[f32]| values.iter().filter(|value| **value > 0.0).count() as f32;
+            let lower_half = if thread % 32 < 16 { half.iter().sum() } else { 0.0 };
+            let want = [
+                warp.iter().sum(),
+                half.iter().sum(),
+                warp[..=thread % 32].iter().sum(),
+                positive(warp),
+                positive(&from),
+                lower_half,
+            ];
+            assert_eq!(row, want, "thread {thread}, order {order}");
+        }
+    }
+}
