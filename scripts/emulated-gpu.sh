@@ -11,7 +11,7 @@ folder=${CARGO_TARGET_DIR:-target}/emulated-gpu
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 # As in build.rs of the crate, which compiles the same for the emulator's own tests.
-c++ -shared -fPIC -fvisibility=hidden -std=c++17 -O2 -Wall -Wextra -Wno-unknown-pragmas -fno-strict-aliasing -ffp-contract=off \
+c++ -shared -fPIC -fvisibility=hidden -std=c++17 -O3 -Wall -Wextra -Wno-unknown-pragmas -fno-strict-aliasing -ffp-contract=off \
     -fsanitize=alignment,bounds,shift,integer-divide-by-zero -fsanitize-undefined-trap-on-error \
     crates/simplenet-kernels/kernels/emu/driver.cc -o "$folder/libcuda.so.1"
 ln -sf libcuda.so.1 "$folder/libcublas.so.13"

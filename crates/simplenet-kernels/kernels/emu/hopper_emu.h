@@ -7,17 +7,27 @@
 // swizzled. Descriptors are addresses here. Each thread makes its own sums, when the hardware may do it at the latest.
 inline uint64_t tile_descriptor(const void* tile) { return reinterpret_cast<uint64_t>(tile); }
 inline uint64_t advance_k16(uint64_t descriptor, int step) { return descriptor + 32 * step; }
-inline float tile_element(uint64_t descriptor, int row, int k) {
-    // The hardware swizzles address bits, which only a tile that starts at a multiple of 1024 bytes may rely on.
-    uint64_t at = descriptor + row / 8 * 1024 + row % 8 * 128 + k * 2;
-    at ^= (at >> 7 & 7) << 4;
-    return __bfloat162float(*reinterpret_cast<const __nv_bfloat16*>(at));
+// The 16 values of k that the descriptor is at, of row `row`. The hardware swizzles address bits, which only a tile that
+// starts at a multiple of 1024 bytes may rely on.
+inline void tile_row(uint64_t descriptor, int row, float (&values)[16]) {
+    for (int piece = 0; piece < 2; ++piece) {
+        uint64_t at = descriptor + row / 8 * 1024 + row % 8 * 128 + piece * 16;
+        at ^= (at >> 7 & 7) << 4;
+        for (int i = 0; i < 8; ++i) values[8 * piece + i] = __bfloat162float(reinterpret_cast<const __nv_bfloat16*>(at)[i]);
+    }
 }
 template <int N> inline void emu_multiply(const emu::Product& product, unsigned thread) {
     const int warp = thread % 128 / 32, lane = thread % 32;
-    for (int index = 0; index < N / 2; ++index) {
-        const int row = 16 * warp + lane / 4 + 8 * (index / 2 % 2), column = 8 * (index / 4) + 2 * (lane % 4) + index % 2;
-        for (int k = 0; k < 16; ++k) product.sums[index] += tile_element(product.a, row, k) * tile_element(product.b, column, k);
+    float left[2][16], right[16];
+    for (int lower = 0; lower < 2; ++lower) tile_row(product.a, 16 * warp + lane / 4 + 8 * lower, left[lower]);
+    for (int pair = 0; pair < N / 8; ++pair) {
+        for (int next = 0; next < 2; ++next) {
+            tile_row(product.b, 8 * pair + 2 * (lane % 4) + next, right);
+            for (int lower = 0; lower < 2; ++lower) {
+                float& sum = product.sums[4 * pair + 2 * lower + next];
+                for (int k = 0; k < 16; ++k) sum += left[lower][k] * right[k];
+            }
+        }
     }
 }
 template <int N> inline void wgmma_bf16(float (&d)[N / 2], uint64_t a, uint64_t b) {
