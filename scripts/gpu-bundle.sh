@@ -4,7 +4,9 @@
 #
 #   scripts/gpu-bundle.sh        here; then, there, in a copy of the checkout:
 #   .gpu/run.sh                  device and library versions, the GPU tests, `xtask bench cuda`
-#   .gpu/run.sh bench --quick    only the benchmark, with these arguments; `tests` only the tests
+#   .gpu/run.sh bench --quick    only the benchmark, with these arguments
+#   .gpu/run.sh tests patch      only the tests, of these names
+#   .gpu/run.sh sanitizer patch  the same under NVIDIA's compute-sanitizer: memcheck, racecheck, initcheck, synccheck
 #   . .gpu/env.sh                for commands of your own: .gpu/bin is on the PATH
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -39,6 +41,15 @@ for line in open(artifacts):
 PYTHON
 rm .gpu/artifacts.json
 strip .gpu/content/bin/* .gpu/content/tests/*
+
+# NVIDIA's checker of memory accesses and races, for CUDA 13.0 (14 MB).
+python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --no-compile --only-binary=:all: \
+    --target .gpu/sanitizer nvidia-cuda-sanitizer-api==13.0.85
+mkdir .gpu/content/sanitizer
+mv .gpu/sanitizer/nvidia/cu13/bin .gpu/sanitizer/nvidia/cu13/lib .gpu/content/sanitizer
+rm -r .gpu/sanitizer
+chmod +x .gpu/content/sanitizer/bin/compute-sanitizer
+
 tar -C .gpu/content -cf - . | gzip -6 >.gpu/content.tar.gz
 rm -r .gpu/content
 
@@ -92,6 +103,15 @@ if [ "$what" = all ] || [ "$what" = tests ]; then
         printf '\n== %s\n' "$test"
         # Tests look for files from the folder of their package, as under cargo.
         (cd "crates/$(basename "$test")" && SIMPLENET_REQUIRE_GPU=1 "../../$test" "$@") || failed+=" $test"
+    done
+fi
+if [ "$what" = sanitizer ]; then
+    for tool in memcheck racecheck initcheck synccheck; do
+        for test in .gpu/tests/*; do
+            printf '\n== %s %s\n' "$tool" "$test"
+            (cd "crates/$(basename "$test")" && SIMPLENET_REQUIRE_GPU=1 ../../.gpu/sanitizer/bin/compute-sanitizer --tool "$tool" \
+                --error-exitcode 1 --print-limit 10 "../../$test" --test-threads=1 "$@") || failed+=" $tool:$test"
+        done
     done
 fi
 if [ "$what" = all ] || [ "$what" = bench ]; then

@@ -47,6 +47,7 @@ struct Stream {
     bool spoilt = false;
 };
 Stream default_stream;
+thread_local int captures_of_thread;
 Stream& stream_of(void* handle) { return handle ? *static_cast<Stream*>(handle) : default_stream; }
 struct Blas {
     Stream* stream = &default_stream;
@@ -208,6 +209,7 @@ int cuStreamIsCapturing(void* stream, int* status) { return *status = stream_of(
 int cuStreamBeginCapture_v2(void* stream, int) {
     NOT_IN_CAPTURE(stream)
     stream_of(stream) = {new std::vector<Work>, false};
+    ++captures_of_thread;
     return SUCCESS;
 }
 int cuStreamEndCapture(void* handle, void** graph) {
@@ -218,6 +220,7 @@ int cuStreamEndCapture(void* handle, void** graph) {
     *graph = spoilt ? nullptr : stream.captured;
     if (spoilt) delete stream.captured;
     stream = {};
+    --captures_of_thread;
     return spoilt ? CAPTURE_INVALIDATED : SUCCESS;
 }
 int cuGraphInstantiateWithFlags(void** list, void* graph, unsigned long long) {
@@ -283,7 +286,11 @@ int cuEventElapsedTime_v2(float* milliseconds, void* from, void* to) {
 
 // ----------------------------------------------------------------------------------------------------------- kernels
 
-int cuModuleLoadData(void** module, const void*) { return *module = HANDLE, SUCCESS; }
+int cuModuleLoadData(void** module, const void*) {
+    // It allocates, which a thread that captures may not do.
+    if (captures_of_thread) return say(CAPTURE_UNSUPPORTED, "a module is loaded during a capture");
+    return *module = HANDLE, SUCCESS;
+}
 int cuModuleUnload(void*) { return SUCCESS; }
 int cuModuleGetFunction(void** function, void*, const char* name) {
     std::lock_guard guard(lock);
