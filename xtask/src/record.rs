@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use simplenet::config::Config;
+use simplenet::device::FeatureBank;
 use simplenet::{Pipeline, Scores};
 use simplenet_data::{Dataset, load_images};
-use simplenet_heads::{Bank, Head};
+use simplenet_heads::Head;
 use simplenet_report::{Measurement, Row};
 
 /// A number of a cell that is still without its cell.
@@ -44,12 +45,12 @@ impl Recorded {
 }
 
 /// Standard deviation of every dimension over the training patches, before and after the adaptor (Figure 4).
-pub(crate) fn deviations(head: &Head, bank: &Bank) -> Result<Vec<Recorded>> {
+pub(crate) fn deviations(head: &Head, bank: &FeatureBank) -> Result<Vec<Recorded>> {
     let (mut before, mut after) = (Moments::new(bank.dim()), Moments::new(bank.dim()));
     for image in 0..bank.images() {
-        let rows = bank.image(image);
-        before.add(rows);
-        after.add(&head.adapt(rows)?);
+        let rows = bank.image(image)?;
+        before.add(&rows);
+        after.add(&head.adapt(&rows)?);
     }
     let named = |quantity, moments: Moments| {
         let deviations = moments.deviations().into_iter().enumerate();

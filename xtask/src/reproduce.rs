@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use simplenet::BankMemory;
+use simplenet::device::Device;
 use simplenet_backbone::{Arch, Backbone, Stage};
 use simplenet_report::Row;
 use toml::Table;
@@ -115,9 +116,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         "all" => library.all()?,
         id => vec![library.experiment(id)?],
     };
-    if arguments.device == DeviceChoice::Cuda {
-        bail!("this build has no CUDA\n\nhint: use `--device cpu`");
-    }
+    let device = match arguments.device {
+        DeviceChoice::Cpu => Device::Cpu,
+        DeviceChoice::Cuda => Device::cuda(0)?,
+        // A build without CUDA has none, and so has a machine without a GPU.
+        DeviceChoice::Auto => Device::cuda(0).unwrap_or_default(),
+    };
     rayon::ThreadPoolBuilder::new()
         .num_threads(arguments.threads)
         .build_global()
@@ -136,7 +140,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         if experiments.len() > 1 {
             eprintln!("\n{}: {} ({})", experiment.paper, experiment.title, experiment.id);
         }
-        let session = Session::new(arguments, &root, &library, experiment)?;
+        let session = Session::new(arguments, &root, &library, experiment, &device)?;
         match session.run() {
             Ok(failed) => failures.extend(failed),
             Err(error) if error.is::<Stopped>() => {
@@ -183,6 +187,7 @@ struct Session<'a> {
     source: Source,
     backbone: Arch,
     folder: RunFolder,
+    device: &'a Device,
 }
 
 impl<'a> Session<'a> {
@@ -191,6 +196,7 @@ impl<'a> Session<'a> {
         root: &'a Path,
         library: &'a Library,
         experiment: &'a Experiment,
+        device: &'a Device,
     ) -> Result<Session<'a>> {
         let given = Given {
             mvtec: arguments.data.as_deref(),
@@ -219,6 +225,7 @@ impl<'a> Session<'a> {
             experiment,
             backbone: arguments.backbone.unwrap_or(usual),
             folder: RunFolder::new(out),
+            device,
             source,
         })
     }
@@ -388,7 +395,7 @@ impl<'a> Session<'a> {
             gallery: self.folder.gallery(),
             show: &self.experiment.show,
             expects_masks: self.source.expects_masks(),
-            device: "cpu",
+            device: self.device.clone(),
             threads,
             commit: workspace::commit(self.root),
             memory: BankMemory::new(workspace::memory_budget()),

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use simplenet::config::{Config, FeatureScale, Features, Sizes};
+use simplenet::device::{Device, FeatureBank, HeadInTraining};
 use simplenet::{BankMemory, Evaluation, Pipeline, Scores, Truth};
 use simplenet_backbone::Backbone;
 use simplenet_data::{Dataset, Source};
-use simplenet_heads::{Bank, Head, Standardizer, train};
+use simplenet_heads::{Head, Standardizer};
 use simplenet_metrics::image_metrics;
 use simplenet_report::{Measurement, Row, Selection, measurements, results};
 
@@ -44,7 +45,7 @@ pub(crate) struct Run<'a> {
     pub(crate) show: &'a Show,
     /// Whether a defect without a mask is missing one.
     pub(crate) expects_masks: bool,
-    pub(crate) device: &'static str,
+    pub(crate) device: Device,
     pub(crate) threads: usize,
     pub(crate) commit: String,
     pub(crate) memory: BankMemory,
@@ -57,15 +58,15 @@ pub(crate) struct TestBank {
     sizes: Sizes,
     features: Features,
     images: Vec<Source>,
-    bank: Rc<Bank>,
+    bank: Rc<FeatureBank>,
     extract: Duration,
 }
 
 /// The features of one category under one configuration, with what is known about the test images.
 struct Banks {
     pipeline: Pipeline,
-    train: Bank,
-    test: Rc<Bank>,
+    train: FeatureBank,
+    test: Rc<FeatureBank>,
     truth: Truth,
     extract: Duration,
     extract_test: Duration,
@@ -78,6 +79,8 @@ struct Judged {
     epoch: usize,
     evaluation: Evaluation,
     scores: Scores,
+    /// How long scoring took.
+    scoring: Duration,
 }
 
 /// The two states that become rows.
@@ -90,8 +93,17 @@ struct Selections {
 impl Selections {
     /// Scores the test bank and returns the image AUROC. The pixel metrics, which cost more than the scores, are computed
     /// only where they decide: at the end and where the image AUROC is at least the best one.
-    fn judge(&mut self, epoch: usize, is_last: bool, head: &Head, config: &Config, banks: &Banks) -> Result<f64> {
-        let scores = Scores::of(head, &banks.test, banks.pipeline.grid())?;
+    fn judge(
+        &mut self,
+        epoch: usize,
+        is_last: bool,
+        head: &HeadInTraining<'_>,
+        config: &Config,
+        banks: &Banks,
+    ) -> Result<f64> {
+        let start = Instant::now();
+        let scores = head.score(&banks.test, banks.pipeline.grid())?;
+        let scoring = start.elapsed();
         let image = image_metrics(&scores.images, &banks.truth.anomalous)?;
         let highest = self.best.as_ref().map(|best| best.evaluation.image.auroc);
         if !is_last && highest.is_some_and(|highest| image.auroc < highest) {
@@ -101,6 +113,7 @@ impl Selections {
             epoch,
             evaluation: Evaluation::of(&scores, &banks.truth, config)?,
             scores,
+            scoring,
         };
         let is_best = self
             .best
@@ -161,7 +174,7 @@ impl Run<'_> {
     }
 
     fn extract(&self, cell: &Cell, dataset: &Dataset, backbone: &Backbone, progress: &Progress) -> Result<Banks> {
-        let pipeline = Pipeline::new(&cell.config, backbone)?;
+        let pipeline = Pipeline::on(&self.device, &cell.config, backbone)?;
         let missing = dataset.missing_masks();
         if missing > 0 && self.expects_masks {
             progress.say(&format!(
@@ -185,10 +198,10 @@ impl Run<'_> {
             progress.at(done);
             check_stop()
         };
-        let (train, train_time) = pipeline.bank(&dataset.train, &self.memory, after)?;
+        let (train, train_time) = pipeline.feature_bank(&dataset.train, &self.memory, after)?;
         let (test, extract_test) =
             self.test_bank(cell, dataset, &pipeline, |done| after(dataset.train.len() + done))?;
-        let standardizer = Standardizer::fit(&train);
+        let standardizer = train.standardizer()?;
         let extract = train_time + extract_test;
         Ok(Banks {
             pipeline,
@@ -208,7 +221,7 @@ impl Run<'_> {
         dataset: &Dataset,
         pipeline: &Pipeline,
         after: impl FnMut(usize) -> Result<()>,
-    ) -> Result<(Rc<Bank>, Duration)> {
+    ) -> Result<(Rc<FeatureBank>, Duration)> {
         let images: Vec<Source> = dataset.test.iter().map(|sample| sample.source.clone()).collect();
         let mut kept = self.test_bank.borrow_mut();
         let (sizes, features) = (cell.config.preprocess, &cell.config.features);
@@ -220,7 +233,7 @@ impl Run<'_> {
         }
         // Before the next one is built, so that two never lie in memory.
         *kept = None;
-        let (bank, extract) = pipeline.bank(&dataset.test, &self.memory, after)?;
+        let (bank, extract) = pipeline.feature_bank(&dataset.test, &self.memory, after)?;
         let bank = Rc::new(bank);
         *kept = Some(TestBank {
             sizes,
@@ -243,9 +256,8 @@ impl Run<'_> {
         let mut judged = Selections::default();
         let mut judging = Duration::ZERO;
         let start = Instant::now();
-        train(
+        banks.train.train(
             &mut head,
-            &banks.train,
             &config.train,
             cell.seed,
             |report, head| -> Result<ControlFlow<()>> {
@@ -257,7 +269,7 @@ impl Run<'_> {
                 }
                 if is_last || report.epoch.is_multiple_of(config.evaluate.every) {
                     let start = Instant::now();
-                    let auroc = judged.judge(report.epoch, is_last, head, config, banks)?;
+                    let auroc = judged.judge(report.epoch, is_last, &head, config, banks)?;
                     if *self.show == Show::Convergence {
                         recorded.push(Recorded::new("image_auroc", report.epoch, auroc));
                     }
@@ -270,10 +282,10 @@ impl Run<'_> {
         let last = judged
             .last
             .ok_or_else(|| anyhow!("training ended before its last epoch"))?;
-        let score_start = Instant::now();
-        let scores = Scores::of(&head, &banks.test, banks.pipeline.grid())?;
-        let maps = scores.maps(banks.truth.side, config.evaluate.blur_sigma)?;
-        let per_image = (banks.extract_test + score_start.elapsed()).as_secs_f64() * 1e3 / dataset.test.len() as f64;
+        let mapping = Instant::now();
+        let maps = last.scores.maps(banks.truth.side, config.evaluate.blur_sigma)?;
+        let judged_in = banks.extract_test + last.scoring + mapping.elapsed();
+        let per_image = judged_in.as_secs_f64() * 1e3 / dataset.test.len() as f64;
         let best = judged.best.as_ref().unwrap_or(&last);
 
         match self.show {
@@ -368,7 +380,7 @@ impl Run<'_> {
             backbone: cell.config.features.backbone.name().into(),
             seed: cell.seed,
             selection,
-            device: self.device.into(),
+            device: self.device.name().into(),
             threads: u32::try_from(self.threads).unwrap_or(u32::MAX),
             commit: self.commit.clone(),
             config_sha256: cell.config_sha256.clone(),

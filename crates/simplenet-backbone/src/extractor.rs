@@ -54,10 +54,10 @@ pub struct DeviceExtractor {
 }
 
 /// What an extractor remembers of its backbone.
-struct Source {
-    arch: Arch,
-    identity: String,
-    config: FeatureConfig,
+pub(crate) struct Source {
+    pub(crate) arch: Arch,
+    pub(crate) identity: String,
+    pub(crate) config: FeatureConfig,
 }
 
 impl FeatureConfig {
@@ -77,7 +77,7 @@ impl FeatureConfig {
     }
 
     /// The outputs of the backbone that it names.
-    fn outputs(&self, backbone: &Backbone) -> Result<Vec<ValueId>, BackboneError> {
+    pub(crate) fn outputs(&self, backbone: &Backbone) -> Result<Vec<ValueId>, BackboneError> {
         let repeated = |at: usize| self.stages[..at].contains(&self.stages[at]);
         if self.stages.is_empty() || (0..self.stages.len()).any(repeated) {
             return Err(BackboneError::Stages(self.stages.clone()));
@@ -188,7 +188,7 @@ impl DeviceExtractor {
 }
 
 impl Source {
-    fn new(backbone: &Backbone, config: FeatureConfig) -> Source {
+    pub(crate) fn new(backbone: &Backbone, config: FeatureConfig) -> Source {
         let identity = backbone.identity().to_string();
         Source {
             arch: backbone.arch(),
@@ -197,7 +197,7 @@ impl Source {
         }
     }
 
-    fn dim(&self) -> usize {
+    pub(crate) fn dim(&self) -> usize {
         self.config.dim(self.arch)
     }
 }

@@ -3,7 +3,7 @@
 //! An [`Arch`] names a network and [`Arch::describe`] says what images it expects. A [`Checkpoint`] is a file of weights.
 //! Together they make a [`Backbone`]: the network up to some [`Stage`], batch normalisation folded away, identified by the
 //! SHA-256 of its weights. An [`Extractor`] turns images into one row of features per patch, as a [`FeatureConfig`] says;
-//! [`DeviceExtractor`] does the same on a GPU.
+//! [`DeviceExtractor`] does the same through candle, `GpuExtractor` with our own kernels on a GPU.
 //!
 //! The backbone is frozen. This crate knows nothing of training, data sets or the network.
 //!
@@ -27,6 +27,8 @@ mod checkpoint;
 mod efficientnet;
 mod error;
 mod extractor;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod network;
 mod pth;
 mod resnet;
@@ -36,5 +38,7 @@ pub use backbone::Backbone;
 pub use checkpoint::Checkpoint;
 pub use error::BackboneError;
 pub use extractor::{DeviceExtractor, Embedding, Extractor, FeatureConfig};
+#[cfg(feature = "cuda")]
+pub use gpu::GpuExtractor;
 pub use simplenet_kernels::engine::Precision;
 pub use simplenet_kernels::patch::Rows;

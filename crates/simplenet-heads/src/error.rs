@@ -46,6 +46,23 @@ pub enum Error {
         right_dim: usize,
     },
 
+    /// A GPU failed, or is not there.
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Device(#[from] simplenet_kernels::cuda::DeviceError),
+
+    /// A bank does not fit a GPU.
+    #[cfg(feature = "cuda")]
+    #[error(
+        "the feature bank needs {needed} bytes, and the GPU has {free} free\n\nhint: use `--device cpu`, smaller images or fewer of them"
+    )]
+    DeviceMemory {
+        /// Bytes of the bank.
+        needed: usize,
+        /// Bytes free on the GPU.
+        free: usize,
+    },
+
     /// A feature is not a number.
     #[error(
         "the features of image {image} hold {value} (patch {row}, channel {channel})\n\nhint: the image or the backbone's weights are damaged"

@@ -41,10 +41,12 @@
 //! This crate knows nothing of images, backbones, metrics or files on disk other than a bank's temporary one.
 //!
 //! [`Step`] is one training step on the CPU, with the noise as an argument; the loop around it does no arithmetic of its
-//! own, so another device needs another step and nothing else.
+//! own, so another device needs another step and nothing else: `cuda` has the one for GPUs.
 
 mod bank;
 mod config;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod error;
 mod file;
 mod head;

@@ -17,6 +17,10 @@ enum Purpose {
     Channels = 6,
 }
 
+/// The top byte of the noise's streams, for those who count steps elsewhere.
+#[cfg(feature = "cuda")]
+pub(crate) const NOISE_PURPOSE: u8 = Purpose::Noise as u8;
+
 /// Elements that one task fills. Bytes do not depend on it: every element has its own counter.
 const ELEMENTS_PER_TASK: usize = 1 << 14;
 

@@ -44,13 +44,20 @@ impl Standardizer {
                 (first, second)
             })
             .collect();
-        let rows = bank.rows() as f64;
-        let (mut mean, mut scale) = (Vec::with_capacity(dim), Vec::with_capacity(dim));
-        for channel in 0..dim {
-            let first: f64 = partials.iter().map(|(first, _)| first[channel]).sum();
-            let second: f64 = partials.iter().map(|(_, second)| second[channel]).sum();
+        let sum = |of: fn(&(Vec<f64>, Vec<f64>)) -> &Vec<f64>| -> Vec<f64> {
+            let channel = |channel: usize| partials.iter().map(|partial| of(partial)[channel]).sum();
+            (0..dim).map(channel).collect()
+        };
+        let (first, second) = (sum(|partial| &partial.0), sum(|partial| &partial.1));
+        Standardizer::from_moments(shift, (&first, &second), bank.rows() as f64)
+    }
+
+    /// From sums over `rows` rows of a channel's differences from `shift`, and of their squares.
+    pub(crate) fn from_moments(shift: &[f32], (first, second): (&[f64], &[f64]), rows: f64) -> Standardizer {
+        let (mut mean, mut scale) = (Vec::with_capacity(shift.len()), Vec::with_capacity(shift.len()));
+        for ((&shift, first), second) in shift.iter().zip(first).zip(second) {
             let offset = first / rows;
-            let center = f64::from(shift[channel]) + offset;
+            let center = f64::from(shift) + offset;
             let deviation = (second / rows - offset * offset).max(0.0).sqrt();
             let rounding = f64::from(f32::EPSILON) * center.abs() + f64::from(f32::MIN_POSITIVE);
             mean.push(center as f32);

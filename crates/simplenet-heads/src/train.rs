@@ -86,7 +86,7 @@ pub fn train<E: From<Error>>(
 }
 
 impl EpochReport {
-    fn start(epoch: usize) -> EpochReport {
+    pub(crate) fn start(epoch: usize) -> EpochReport {
         EpochReport {
             epoch,
             steps: 0,
@@ -99,7 +99,7 @@ impl EpochReport {
     }
 
     /// Adds a step that saw `share` of the epoch's rows.
-    fn add(&mut self, report: &StepReport, share: f64) {
+    pub(crate) fn add(&mut self, report: &StepReport, share: f64) {
         self.loss += share * report.loss;
         self.mean_normal += share * report.mean_normal;
         self.mean_noised += share * report.mean_noised;

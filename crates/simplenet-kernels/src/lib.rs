@@ -24,6 +24,8 @@
 )]
 
 pub mod candle_graph;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod engine;
 pub mod gemm;
 pub mod graph;

@@ -324,3 +324,26 @@ fn apply_lines(band: &Band, from: &[f32], length: usize, to: &mut [f32]) {
         }
     }
 }
+
+/// Both linear maps of [`anomaly_maps`], row by row: the first input of an output, and the weights of it and those after it.
+#[cfg(feature = "cuda")]
+pub(crate) struct Bands {
+    pub(crate) down: Vec<(usize, Vec<f32>)>,
+    pub(crate) across: Vec<(usize, Vec<f32>)>,
+}
+
+#[cfg(feature = "cuda")]
+impl Bands {
+    pub(crate) fn new(from: [usize; 2], to: [usize; 2], sigma: f32) -> Result<Bands, MapError> {
+        check(from[0] * from[1], [1, from[0], from[1]], to)?;
+        let taps = gaussian(sigma)?;
+        let rows = |band: Band| {
+            let row = |row: &BandRow| (row.first_input, band.weights[row.weights.clone()].to_vec());
+            band.rows.iter().map(row).collect()
+        };
+        Ok(Bands {
+            down: rows(Band::new(from[0], to[0], &taps)),
+            across: rows(Band::new(from[1], to[1], &taps)),
+        })
+    }
+}

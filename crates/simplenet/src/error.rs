@@ -20,6 +20,9 @@ pub enum Error {
     /// Training or running the head.
     #[error(transparent)]
     Heads(#[from] simplenet_heads::Error),
+    /// A device that is not there, or cannot do what was asked.
+    #[error("{0}")]
+    Device(String),
     /// Post-processing of maps.
     #[error(transparent)]
     Maps(#[from] simplenet_kernels::maps::MapError),

@@ -39,6 +39,7 @@
 mod atomic;
 pub mod config;
 pub mod detector;
+pub mod device;
 mod error;
 mod evaluation;
 mod method;

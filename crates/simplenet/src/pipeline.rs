@@ -3,21 +3,36 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "cuda")]
+use simplenet_backbone::GpuExtractor;
 use simplenet_backbone::{Backbone, Extractor};
 use simplenet_data::{Preprocess, Sample, load_images};
+#[cfg(feature = "cuda")]
+use simplenet_heads::cuda::DeviceBank;
 use simplenet_heads::{Bank, BankBuilder};
 
 use crate::config::Config;
+use crate::device::{Device, FeatureBank};
 use crate::error::Error;
 
 /// Images that are decoded and extracted at once: enough work for every thread, little memory (5 MB at 224 px).
 const BATCH: usize = 8;
 
+/// The same for a GPU, which wants more at a time.
+#[cfg(feature = "cuda")]
+const GPU_BATCH: usize = 32;
+
 /// The frozen half of a detector: decoding, resizing, backbone, patch embedding.
 pub struct Pipeline {
     preprocess: Preprocess,
-    extractor: Extractor,
+    extractor: AnyExtractor,
     grid: [usize; 2],
+}
+
+enum AnyExtractor {
+    Cpu(Extractor),
+    #[cfg(feature = "cuda")]
+    Cuda(GpuExtractor),
 }
 
 /// How much memory a bank may take, and where it goes beyond that.
@@ -51,11 +66,22 @@ impl Pipeline {
     /// Joins the backbone with the configuration's sizes and patch embedding. Mean and standard deviation of the pixels come
     /// from the backbone's description.
     pub fn new(config: &Config, backbone: &Backbone) -> Result<Pipeline, Error> {
+        Pipeline::on(&Device::Cpu, config, backbone)
+    }
+
+    /// [`Pipeline::new`] with the backbone on `device`.
+    pub fn on(device: &Device, config: &Config, backbone: &Backbone) -> Result<Pipeline, Error> {
         let description = backbone.arch().describe();
         let sizes = config.preprocess;
         let preprocess = Preprocess::new(sizes.resize, sizes.crop, description.mean, description.std)?;
-        let extractor = Extractor::new(backbone, config.feature_config(), config.features.precision)?;
-        let grid = extractor.config().grid(sizes.crop, sizes.crop);
+        let features = config.feature_config();
+        let precision = config.features.precision;
+        let grid = features.grid(sizes.crop, sizes.crop);
+        let extractor = match device {
+            Device::Cpu => AnyExtractor::Cpu(Extractor::new(backbone, features, precision)?),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(gpu) => AnyExtractor::Cuda(GpuExtractor::new(backbone, features, gpu, precision)?),
+        };
         Ok(Pipeline {
             preprocess,
             extractor,
@@ -70,7 +96,11 @@ impl Pipeline {
 
     /// Channels of a patch feature.
     pub fn dim(&self) -> usize {
-        self.extractor.dim()
+        match &self.extractor {
+            AnyExtractor::Cpu(extractor) => extractor.dim(),
+            #[cfg(feature = "cuda")]
+            AnyExtractor::Cuda(extractor) => extractor.dim(),
+        }
     }
 
     /// Rows and columns of the patch grid of one image.
@@ -82,7 +112,59 @@ impl Pipeline {
     pub fn features(&self, images: &[f32]) -> Result<Vec<f32>, Error> {
         let crop = self.preprocess.crop();
         let count = images.len() / self.preprocess.input_len();
-        Ok(self.extractor.extract(images, [count, 3, crop, crop])?.data)
+        let shape = [count, 3, crop, crop];
+        match &self.extractor {
+            AnyExtractor::Cpu(extractor) => Ok(extractor.extract(images, shape)?.data),
+            #[cfg(feature = "cuda")]
+            AnyExtractor::Cuda(extractor) => {
+                let patches = self.grid[0] * self.grid[1];
+                let bank = DeviceBank::new(extractor.gpu(), count, patches, extractor.dim())?;
+                extractor.extract(images, shape, bank.slot(0, count))?;
+                Ok(bank.all()?)
+            }
+        }
+    }
+
+    /// [`Pipeline::bank`] on the device of this pipeline: a GPU keeps the features in its own memory.
+    pub fn feature_bank<E: From<Error>>(
+        &self,
+        samples: &[Sample],
+        memory: &BankMemory,
+        after: impl FnMut(usize) -> Result<(), E>,
+    ) -> Result<(FeatureBank, Duration), E> {
+        match &self.extractor {
+            AnyExtractor::Cpu(_) => {
+                let (bank, time) = self.bank(samples, memory, after)?;
+                Ok((FeatureBank::Host(bank), time))
+            }
+            #[cfg(feature = "cuda")]
+            AnyExtractor::Cuda(extractor) => {
+                let (bank, time) = self.device_bank(extractor, samples, after)?;
+                Ok((FeatureBank::Cuda(bank), time))
+            }
+        }
+    }
+
+    /// Images are decoded while the GPU works on those before.
+    #[cfg(feature = "cuda")]
+    fn device_bank<E: From<Error>>(
+        &self,
+        extractor: &GpuExtractor,
+        samples: &[Sample],
+        mut after: impl FnMut(usize) -> Result<(), E>,
+    ) -> Result<(DeviceBank, Duration), E> {
+        let start = Instant::now();
+        let (patches, crop) = (self.grid[0] * self.grid[1], self.preprocess.crop());
+        let bank = DeviceBank::new(extractor.gpu(), samples.len(), patches, extractor.dim()).map_err(Error::Heads)?;
+        for (batch, samples) in samples.chunks(GPU_BATCH).enumerate() {
+            let images = load_images(samples, &self.preprocess).map_err(Error::Data)?;
+            let rows = bank.slot(batch * GPU_BATCH, samples.len());
+            let shape = [samples.len(), 3, crop, crop];
+            extractor.extract(&images, shape, rows).map_err(Error::Backbone)?;
+            after(batch * GPU_BATCH + samples.len())?;
+        }
+        bank.check_finite().map_err(Error::Heads)?;
+        Ok((bank, start.elapsed()))
     }
 
     /// Decodes and extracts `samples`, in their order; `after` hears how many are done. Also says how long it took.

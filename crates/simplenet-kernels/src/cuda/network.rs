@@ -1,0 +1,505 @@
+//! A convolution network on the GPU: [`crate::engine::Engine`] with activations in device memory.
+//!
+//! Activations lie channels last, their channels padded with zeros to a multiple of 8, in f32 or bf16. A convolution with its
+//! bias, residual and activation is one launch. For each shape of input there is a plan, made once: which buffer holds
+//! which value (buffers are shared by values that do not live at the same time), how each launch is cut, and, for small
+//! batches, where the time between launches would show, the whole list captured.
+
+use std::sync::Mutex;
+
+use candle_core::{Result, bail};
+use half::bf16;
+
+use super::gpu::{Argument, Buffer, Captured, Element, Gpu, Grid, NULL, Span, arguments, int};
+use crate::engine::Precision;
+use crate::graph::{Activation, Conv, Graph, Node, Padding, ValueId};
+
+/// Pixels and channels of a block's tile, bf16.
+const TILE_PIXELS: usize = 128;
+const STAGES: usize = 3;
+/// Values of k in one stage.
+const STAGE_DEPTH: usize = 64;
+/// Channels of a block's tile, f32.
+const F32_TILE_CHANNELS: usize = 64;
+/// Batches up to this size are captured.
+const CAPTURED_BATCH: usize = 16;
+/// More blocks than this do not share a tile's sum: adding the parts up would cost more than they save.
+const MOST_SPLITS: usize = 16;
+
+/// A network whose weights lie on a GPU.
+pub struct Network {
+    gpu: Gpu,
+    graph: Graph,
+    outputs: Vec<ValueId>,
+    weights: Weights,
+    plans: Mutex<Vec<Plan>>,
+}
+
+enum Weights {
+    F32(Vec<Option<Layer<f32>>>),
+    Bf16(Vec<Option<Layer<bf16>>>),
+}
+
+/// A convolution's weights: `[out, taps, in]` of a dense one, `[taps, channels]` in f32 of a depthwise one.
+enum Layer<T> {
+    Dense { weight: Buffer<T>, bias: Buffer<f32> },
+    Depthwise { weight: Buffer<f32>, bias: Buffer<f32> },
+}
+
+/// A feature map in device memory: `[n, h, w, pitch]`, of which `c` channels are real.
+pub struct DeviceMap<'a> {
+    /// Images.
+    pub n: usize,
+    /// Rows.
+    pub h: usize,
+    /// Columns.
+    pub w: usize,
+    /// Channels.
+    pub c: usize,
+    /// Channels with padding, a multiple of 8.
+    pub pitch: usize,
+    /// The values.
+    pub values: Values<'a>,
+}
+
+/// Values of one of the two precisions.
+#[derive(Clone, Copy)]
+pub enum Values<'a> {
+    /// f32.
+    F32(Span<'a, f32>),
+    /// bf16.
+    Bf16(Span<'a, bf16>),
+}
+
+/// Everything that one shape of input decides.
+struct Plan {
+    input: [usize; 4],
+    /// `[B, C, H, W]` of every value.
+    shapes: Vec<[usize; 4]>,
+    images: Buffer<f32>,
+    values: Store,
+    /// Which buffer each value lies in.
+    place: Vec<usize>,
+    workspace: Buffer<f32>,
+    arrivals: Buffer<i32>,
+    captured: Option<Captured>,
+}
+
+enum Store {
+    F32(Vec<Buffer<f32>>),
+    Bf16(Vec<Buffer<bf16>>),
+}
+
+/// As `conv.cu` declares it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct ConvShape {
+    images: i32,
+    height: i32,
+    width: i32,
+    in_channels: i32,
+    out_height: i32,
+    out_width: i32,
+    out_channels: i32,
+    kernel: i32,
+    stride: i32,
+    pad_top: i32,
+    pad_left: i32,
+    activation: i32,
+    splits: i32,
+}
+arguments!(ConvShape);
+
+/// Channels as they are stored.
+fn padded(channels: usize) -> usize {
+    channels.next_multiple_of(8)
+}
+
+impl Network {
+    /// Packs the weights of `graph`, up to the last of `outputs`, and copies them to the GPU.
+    ///
+    /// # Errors
+    /// Where an output does not exist, or the device fails.
+    pub fn new(gpu: &Gpu, graph: &Graph, outputs: &[ValueId], precision: Precision) -> Result<Network> {
+        let needed = outputs.iter().map(|output| output.0).max().unwrap_or(0);
+        let nodes = graph.nodes();
+        if needed == 0 || needed > nodes.len() {
+            bail!("value {needed} is asked for, but the graph makes only 1 to {}", nodes.len());
+        }
+        let weights = match precision {
+            Precision::F32 => Weights::F32(pack(gpu, &nodes[..needed], |value| value)?),
+            Precision::Bf16 => Weights::Bf16(pack(gpu, &nodes[..needed], bf16::from_f32)?),
+        };
+        Ok(Network {
+            gpu: gpu.clone(),
+            graph: graph.clone(),
+            outputs: outputs.to_vec(),
+            weights,
+            plans: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Of weights and activations.
+    pub fn precision(&self) -> Precision {
+        match self.weights {
+            Weights::F32(_) => Precision::F32,
+            Weights::Bf16(_) => Precision::Bf16,
+        }
+    }
+
+    /// Runs the network on host images `[n, c, h, w]`, row-major, and hands the outputs to `then`; they are overwritten by
+    /// the next call.
+    ///
+    /// # Errors
+    /// Where the images do not fit the graph or the device, and those of `then`.
+    pub fn run<R>(
+        &self,
+        images: &[f32],
+        shape: [usize; 4],
+        then: impl FnOnce(&[DeviceMap<'_>]) -> Result<R>,
+    ) -> Result<R> {
+        let expected = shape.iter().product::<usize>();
+        if images.len() != expected {
+            bail!("{} values are not images of {shape:?}, which are {expected}", images.len());
+        }
+        self.with_plan(shape, |plan| {
+            self.gpu.write(plan.images.all(), images)?;
+            self.start(plan)?;
+            then(&self.maps(plan))
+        })
+    }
+
+    /// Runs the network again on the images that the last [`Network::run`] of this shape left on the device: what a
+    /// benchmark times.
+    pub fn rerun<R>(&self, shape: [usize; 4], then: impl FnOnce(&[DeviceMap<'_>]) -> Result<R>) -> Result<R> {
+        self.with_plan(shape, |plan| {
+            self.start(plan)?;
+            then(&self.maps(plan))
+        })
+    }
+
+    fn with_plan<R>(&self, shape: [usize; 4], work: impl FnOnce(&mut Plan) -> Result<R>) -> Result<R> {
+        let mut plans = self.plans.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let at = match plans.iter().position(|plan| plan.input == shape) {
+            Some(at) => at,
+            None => {
+                plans.push(self.plan(shape)?);
+                plans.len() - 1
+            }
+        };
+        work(&mut plans[at])
+    }
+
+    fn plan(&self, input: [usize; 4]) -> Result<Plan> {
+        let shapes = self.graph.shapes(input).map_err(candle_core::Error::wrap)?;
+        let nodes = match &self.weights {
+            Weights::F32(layers) => layers.len(),
+            Weights::Bf16(layers) => layers.len(),
+        };
+        let shapes = shapes[..=nodes].to_vec();
+        let (place, sizes) = self.places(&shapes);
+        let values = match self.precision() {
+            Precision::F32 => Store::F32(allocate(&self.gpu, &sizes)?),
+            Precision::Bf16 => Store::Bf16(allocate(&self.gpu, &sizes)?),
+        };
+        let (mut workspace, mut arrivals) = (0, 0);
+        if self.precision() == Precision::Bf16 {
+            for (index, node) in self.graph.nodes()[..nodes].iter().enumerate() {
+                let Node::Conv(conv) = node else { continue };
+                let cut = Cut::new(conv, shapes[index + 1], self.gpu.processors());
+                if conv.groups == 1 && cut.splits > 1 {
+                    let tiles = cut.pixel_tiles * cut.channel_tiles;
+                    workspace = workspace.max(tiles * cut.splits * TILE_PIXELS * cut.channels);
+                    arrivals = arrivals.max(tiles);
+                }
+            }
+        }
+        Ok(Plan {
+            images: self.gpu.zeros(input.iter().product())?,
+            workspace: self.gpu.zeros(workspace)?,
+            arrivals: self.gpu.zeros(arrivals)?,
+            captured: None,
+            input,
+            shapes,
+            values,
+            place,
+        })
+    }
+
+    /// Which buffer each value takes, and how large the buffers are. A buffer is free again after the last node that reads
+    /// its value; outputs keep theirs.
+    fn places(&self, shapes: &[[usize; 4]]) -> (Vec<usize>, Vec<usize>) {
+        let mut last_use = vec![0; shapes.len()];
+        for (index, node) in self.graph.nodes()[..shapes.len() - 1].iter().enumerate() {
+            let reads = match node {
+                Node::Conv(conv) => [Some(conv.input), conv.residual],
+                Node::MaxPool(pool) => [Some(pool.input), None],
+            };
+            for value in reads.into_iter().flatten() {
+                last_use[value.0] = index;
+            }
+        }
+        for output in &self.outputs {
+            last_use[output.0] = usize::MAX;
+        }
+        let (mut place, mut sizes) = (Vec::new(), Vec::<usize>::new());
+        let mut free: Vec<usize> = Vec::new();
+        for (value, shape) in shapes.iter().enumerate() {
+            let size = shape[0] * padded(shape[1]) * shape[2] * shape[3];
+            let smallest_fit = (0..free.len())
+                .filter(|&at| sizes[free[at]] >= size)
+                .min_by_key(|&at| sizes[free[at]]);
+            let buffer = match smallest_fit {
+                Some(at) => free.swap_remove(at),
+                None => {
+                    sizes.push(size);
+                    sizes.len() - 1
+                }
+            };
+            place.push(buffer);
+            // Values that the node making this one (node `value - 1`) was the last to read.
+            if let Some(node) = value.checked_sub(1) {
+                free.extend((0..value).filter(|&read| last_use[read] == node).map(|read| place[read]));
+            }
+        }
+        (place, sizes)
+    }
+
+    fn start(&self, plan: &mut Plan) -> Result<()> {
+        if let Some(captured) = &plan.captured {
+            return captured.launch();
+        }
+        // The first time loads the kernels, which a capture must not.
+        self.launch_all(plan)?;
+        if plan.input[0] <= CAPTURED_BATCH {
+            plan.captured = Some(self.gpu.capture(|| self.launch_all(plan))?);
+        }
+        Ok(())
+    }
+
+    fn launch_all(&self, plan: &Plan) -> Result<()> {
+        match (&self.weights, &plan.values) {
+            (Weights::F32(layers), Store::F32(values)) => self.launch_nodes(plan, layers, values),
+            (Weights::Bf16(layers), Store::Bf16(values)) => self.launch_nodes(plan, layers, values),
+            _ => bail!("a plan of another precision"),
+        }
+    }
+
+    fn launch_nodes<T: Element>(&self, plan: &Plan, layers: &[Option<Layer<T>>], values: &[Buffer<T>]) -> Result<()> {
+        let of = |value: ValueId| values[plan.place[value.0]].all().address();
+        let [batch, channels, height, width] = plan.input;
+        let to_channels_last = [
+            &plan.images.all() as &dyn Argument,
+            &of(ValueId::INPUT),
+            &int("images", batch)?,
+            &int("channels", channels)?,
+            &int("pixels", height * width)?,
+            &int("channels", padded(channels))?,
+        ];
+        let grid = Grid::over(batch * height * width);
+        self.gpu.launch("conv", named::<T>("channels_last_f32", "channels_last_bf16"), grid, &to_channels_last)?;
+        for (index, (node, layer)) in self.graph.nodes().iter().zip(layers).enumerate() {
+            let made = ValueId(index + 1);
+            match (node, layer) {
+                (Node::Conv(conv), Some(layer)) => {
+                    let shape = conv_shape(conv, plan.shapes[conv.input.0], plan.shapes[made.0])?;
+                    let residual = conv.residual.map_or(NULL, of);
+                    self.convolve(plan, conv, layer, shape, [of(conv.input), residual, of(made)])?;
+                }
+                (Node::MaxPool(pool), _) => {
+                    let as_conv = (pool.kernel, pool.stride, pool.padding, Activation::Linear);
+                    let shape = shape_of(as_conv, plan.shapes[pool.input.0], plan.shapes[made.0])?;
+                    let name = named::<T>("max_pool_f32", "max_pool_bf16");
+                    let grid = Grid::over(plan.shapes[made.0].iter().product::<usize>() / plan.shapes[made.0][1] * padded(plan.shapes[made.0][1]) / 8);
+                    self.gpu.launch("conv", name, grid, &[&shape, &of(pool.input), &of(made)])?;
+                }
+                (Node::Conv(_), None) => bail!("node {index} has no weights"),
+            }
+        }
+        Ok(())
+    }
+
+    fn convolve<T: Element>(
+        &self,
+        plan: &Plan,
+        conv: &Conv,
+        layer: &Layer<T>,
+        shape: ConvShape,
+        [input, residual, output]: [u64; 3],
+    ) -> Result<()> {
+        let pixels = shape.images as usize * shape.out_height as usize * shape.out_width as usize;
+        let channels = shape.out_channels as usize;
+        match layer {
+            Layer::Depthwise { weight, bias } => {
+                let name = named::<T>("depthwise_f32", "depthwise_bf16");
+                let grid = Grid::over(pixels * channels / 8);
+                let arguments: [&dyn Argument; 6] = [&shape, &input, &weight.all(), &bias.all(), &residual, &output];
+                self.gpu.launch("conv", name, grid, &arguments)
+            }
+            Layer::Dense { weight, bias } if T::SUFFIX == f32::SUFFIX => {
+                let blocks = [channels.div_ceil(F32_TILE_CHANNELS), pixels.div_ceil(TILE_PIXELS), 1];
+                let arguments: [&dyn Argument; 6] = [&shape, &input, &weight.all(), &bias.all(), &residual, &output];
+                self.gpu.launch("conv", "conv_f32", Grid::blocks(blocks, 256), &arguments)
+            }
+            Layer::Dense { weight, bias } => {
+                let out = [shape.images as usize, channels, shape.out_height as usize, shape.out_width as usize];
+                let cut = Cut::new(conv, out, self.gpu.processors());
+                let shape = ConvShape {
+                    splits: cut.splits as i32,
+                    ..shape
+                };
+                let name = match (self.gpu.has_warpgroup_products(), cut.channels) {
+                    (true, 64) => "conv_bf16_warpgroup_64",
+                    (true, _) => "conv_bf16_warpgroup_128",
+                    (false, 64) => "conv_bf16_warp_64",
+                    (false, _) => "conv_bf16_warp_128",
+                };
+                let staged = TILE_PIXELS * (cut.channels + 8) * size_of::<f32>();
+                let stages = STAGES * (TILE_PIXELS + cut.channels) * STAGE_DEPTH * size_of::<bf16>();
+                let grid = Grid {
+                    blocks: [cut.channel_tiles, cut.pixel_tiles, cut.splits],
+                    threads: [256, 1],
+                    // The kernel starts at the next multiple of 1024.
+                    shared: staged.max(stages) + 1024,
+                };
+                let (workspace, arrivals) = (plan.workspace.all(), plan.arrivals.all());
+                let arguments: [&dyn Argument; 8] = [
+                    &shape,
+                    &input,
+                    &weight.all(),
+                    &bias.all(),
+                    &residual,
+                    &output,
+                    &workspace,
+                    &arrivals,
+                ];
+                self.gpu.launch("conv", name, grid, &arguments)
+            }
+        }
+    }
+
+    fn maps<'a>(&self, plan: &'a Plan) -> Vec<DeviceMap<'a>> {
+        let map = |output: &ValueId| {
+            let [n, c, h, w] = plan.shapes[output.0];
+            let (pitch, place) = (padded(c), plan.place[output.0]);
+            // A shared buffer may be larger than this value.
+            let values = match &plan.values {
+                Store::F32(values) => Values::F32(values[place].range(0..n * h * w * pitch)),
+                Store::Bf16(values) => Values::Bf16(values[place].range(0..n * h * w * pitch)),
+            };
+            DeviceMap { n, h, w, c, pitch, values }
+        };
+        self.outputs.iter().map(map).collect()
+    }
+}
+
+/// How a bf16 convolution is cut into blocks.
+struct Cut {
+    /// Channels of a tile.
+    channels: usize,
+    channel_tiles: usize,
+    pixel_tiles: usize,
+    splits: usize,
+}
+
+impl Cut {
+    fn new(conv: &Conv, [batch, out_channels, height, width]: [usize; 4], processors: usize) -> Cut {
+        let pixel_tiles = (batch * height * width).div_ceil(TILE_PIXELS);
+        let out_channels = padded(out_channels);
+        // Narrow tiles where there would not be enough wide ones for two blocks on every processor.
+        let wide = out_channels.div_ceil(128) * pixel_tiles;
+        let channels = if out_channels <= 64 || wide < processors { 64 } else { 128 };
+        let channel_tiles = out_channels.div_ceil(channels);
+        let stages = (conv.kernel * conv.kernel * padded(conv.in_channels)).div_ceil(STAGE_DEPTH);
+        let tiles = pixel_tiles * channel_tiles;
+        // Four stages at least for each block, or the sum costs more than it saves.
+        let splits = (2 * processors / tiles).clamp(1, MOST_SPLITS).min((stages / 4).max(1));
+        Cut {
+            channels,
+            channel_tiles,
+            pixel_tiles,
+            splits,
+        }
+    }
+}
+
+/// The name for `T`.
+fn named<T: Element>(f32_name: &'static str, bf16_name: &'static str) -> &'static str {
+    if T::SUFFIX == f32::SUFFIX { f32_name } else { bf16_name }
+}
+
+fn allocate<T: Element>(gpu: &Gpu, sizes: &[usize]) -> Result<Vec<Buffer<T>>> {
+    sizes.iter().map(|&size| gpu.zeros(size)).collect()
+}
+
+fn conv_shape(conv: &Conv, from: [usize; 4], to: [usize; 4]) -> Result<ConvShape> {
+    shape_of((conv.kernel, conv.stride, conv.padding, conv.activation), from, to)
+}
+
+fn shape_of(
+    (kernel, stride, padding, activation): (usize, usize, Padding, Activation),
+    [images, in_channels, height, width]: [usize; 4],
+    [_, out_channels, out_height, out_width]: [usize; 4],
+) -> Result<ConvShape> {
+    // Kernels count pixels and groups of channels in 32 bits.
+    int("pixels times channels of a layer", images * out_height * out_width * padded(out_channels) / 8)?;
+    int("pixels of a layer", images * height * width)?;
+    let small = |value| int("a side", value);
+    Ok(ConvShape {
+        images: small(images)?,
+        height: small(height)?,
+        width: small(width)?,
+        in_channels: small(padded(in_channels))?,
+        out_height: small(out_height)?,
+        out_width: small(out_width)?,
+        out_channels: small(padded(out_channels))?,
+        kernel: small(kernel)?,
+        stride: small(stride)?,
+        pad_top: small(padding.before_after(height, kernel, stride).0)?,
+        pad_left: small(padding.before_after(width, kernel, stride).0)?,
+        activation: match activation {
+            Activation::Linear => 0,
+            Activation::Relu => 1,
+            Activation::Relu6 => 2,
+        },
+        splits: 1,
+    })
+}
+
+fn pack<T: Element>(gpu: &Gpu, nodes: &[Node], convert: impl Fn(f32) -> T) -> Result<Vec<Option<Layer<T>>>> {
+    let layer = |node: &Node| {
+        let Node::Conv(conv) = node else { return Ok(None) };
+        let taps = conv.kernel * conv.kernel;
+        let out = padded(conv.out_channels);
+        let mut bias = conv.bias.clone();
+        bias.resize(out, 0.0);
+        let bias = gpu.upload(&bias)?;
+        if conv.groups > 1 {
+            let mut weight = vec![0.0; taps * out];
+            for (channel, taps) in conv.weight.chunks_exact(taps).enumerate() {
+                for (tap, &value) in taps.iter().enumerate() {
+                    weight[tap * out + channel] = value;
+                }
+            }
+            let weight = gpu.upload(&weight)?;
+            return Ok(Some(Layer::Depthwise { weight, bias }));
+        }
+        let inputs = padded(conv.in_channels);
+        let mut weight = vec![T::default(); out * taps * inputs];
+        for (filter, channels) in conv.weight.chunks_exact(conv.in_channels * taps).enumerate() {
+            for (channel, cells) in channels.chunks_exact(taps).enumerate() {
+                for (tap, &value) in cells.iter().enumerate() {
+                    weight[(filter * taps + tap) * inputs + channel] = convert(value);
+                }
+            }
+        }
+        let weight = gpu.upload(&weight)?;
+        Ok(Some(Layer::Dense { weight, bias }))
+    };
+    nodes.iter().map(layer).collect()
+}

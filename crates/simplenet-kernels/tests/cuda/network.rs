@@ -1,0 +1,191 @@
+//! Convolution networks.
+
+use simplenet_kernels::cuda::Gpu;
+use simplenet_kernels::cuda::network::{DeviceMap, Network, Values};
+use simplenet_kernels::engine::{Precision, reference};
+use simplenet_kernels::graph::{Activation, Conv, Graph, MaxPool, Padding, ValueId};
+
+use crate::support::{distance, gpu, values};
+
+/// Weights small enough that sums stay near 1.
+fn conv(input: ValueId, channels: (usize, usize), kernel: usize, groups: usize, seed: u64) -> Conv {
+    let (in_channels, out_channels) = channels;
+    let per_filter = in_channels / groups * kernel * kernel;
+    let scale = (3.0 / per_filter as f32).sqrt();
+    let weight = values(out_channels * per_filter, seed);
+    Conv {
+        input,
+        weight: weight.iter().map(|value| value * scale).collect(),
+        bias: values(out_channels, seed + 1),
+        in_channels,
+        out_channels,
+        kernel,
+        stride: 1,
+        padding: Padding::Symmetric(kernel / 2),
+        groups,
+        residual: None,
+        activation: Activation::Linear,
+    }
+}
+
+/// The real channels of a map on the host, `[n, h, w, c]`.
+fn download(gpu: &Gpu, map: &DeviceMap<'_>) -> Vec<f32> {
+    let padded: Vec<f32> = match map.values {
+        Values::F32(values) => gpu.download(values).expect("a download"),
+        Values::Bf16(values) => gpu
+            .download(values)
+            .expect("a download")
+            .into_iter()
+            .map(f32::from)
+            .collect(),
+    };
+    assert!(
+        padded.chunks(map.pitch).all(|pixel| pixel[map.c..].iter().all(|&value| value == 0.0)),
+        "channels of padding are zero"
+    );
+    padded.chunks(map.pitch).flat_map(|pixel| &pixel[..map.c]).copied().collect()
+}
+
+/// Compares all outputs in both precisions with the reference; twice, because the second run is a captured one.
+fn assert_like_reference(gpu: &Gpu, what: &str, graph: &Graph, outputs: &[ValueId], shape: [usize; 4]) {
+    let images = values(shape.iter().product(), 7);
+    let expected = reference::run(graph, outputs, &images, shape).expect("the graph fits its image");
+    for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-2)] {
+        let network = Network::new(gpu, graph, outputs, precision).expect("the outputs exist");
+        for run in 0..2 {
+            let check = |maps: &[DeviceMap<'_>]| {
+                assert_eq!(maps.len(), outputs.len());
+                for (map, expected) in maps.iter().zip(&expected) {
+                    assert_eq!([map.n, map.h, map.w, map.c], [expected.n, expected.h, expected.w, expected.c]);
+                    let distance = distance(&download(gpu, map), &expected.data);
+                    assert!(distance < tolerance, "{what} {precision:?} run {run}: relative distance {distance:e}");
+                }
+                Ok(())
+            };
+            network.run(&images, shape, check).expect("the image fits");
+        }
+    }
+}
+
+#[test]
+fn dense_convolutions_are_their_definition() {
+    let Some(gpu) = gpu() else { return };
+    // Channels beside multiples of 8, of the tiles and of a stage's depth; sides that differ.
+    let channels = [(3, 64), (1, 5), (17, 33), (64, 64), (80, 130), (128, 256), (48, 72)];
+    let kernels = [(1, 1), (3, 1), (3, 2), (7, 2), (2, 3), (1, 2), (5, 1)];
+    let sides = [(13, 8), (7, 11), (33, 20)];
+    let paddings = [Padding::Same, Padding::Symmetric(0), Padding::Symmetric(1)];
+    let activations = [Activation::Relu, Activation::Linear, Activation::Relu6];
+    for (index, &pair) in channels.iter().enumerate() {
+        for (at, &(kernel, stride)) in kernels.iter().enumerate() {
+            let (h, w) = sides[(index + at) % sides.len()];
+            let mut graph = Graph::new(pair.0);
+            let node = Conv {
+                stride,
+                padding: paddings[(index + at) % paddings.len()],
+                activation: activations[at % activations.len()],
+                ..conv(ValueId::INPUT, pair, kernel, 1, (index * 10 + at) as u64)
+            };
+            let output = graph.conv(node).expect("the node fits");
+            let what = format!("{pair:?} kernel {kernel} stride {stride} on {h}×{w}");
+            assert_like_reference(&gpu, &what, &graph, &[output], [1 + at % 3, pair.0, h, w]);
+        }
+    }
+}
+
+#[test]
+fn depthwise_convolutions_and_poolings_are_their_definition() {
+    let Some(gpu) = gpu() else { return };
+    for (channels, kernel, stride) in [(8, 3, 1), (17, 3, 2), (40, 5, 1), (3, 5, 2), (33, 1, 1)] {
+        let mut graph = Graph::new(channels);
+        let depthwise = Conv {
+            stride,
+            padding: Padding::Same,
+            activation: Activation::Relu6,
+            ..conv(ValueId::INPUT, (channels, channels), kernel, channels, 3)
+        };
+        let first = graph.conv(depthwise).expect("the node fits");
+        let pooled = graph
+            .max_pool(MaxPool {
+                input: first,
+                kernel: 3,
+                stride: 2,
+                padding: Padding::Symmetric(1),
+            })
+            .expect("the node fits");
+        let what = format!("{channels} channels, kernel {kernel}, stride {stride}");
+        assert_like_reference(&gpu, &what, &graph, &[first, pooled], [2, channels, 19, 14]);
+    }
+}
+
+/// Two residual blocks behind a stem: buffers are shared, outputs are kept, residuals are read.
+fn residual_network() -> (Graph, [ValueId; 3]) {
+    let mut graph = Graph::new(3);
+    let relu = |conv: Conv| Conv {
+        activation: Activation::Relu,
+        ..conv
+    };
+    let stem = Conv {
+        stride: 2,
+        ..relu(conv(ValueId::INPUT, (3, 24), 7, 1, 1))
+    };
+    let stem = graph.conv(stem).expect("the stem");
+    let pooled = graph
+        .max_pool(MaxPool {
+            input: stem,
+            kernel: 3,
+            stride: 2,
+            padding: Padding::Symmetric(1),
+        })
+        .expect("the pooling");
+    let inner = graph.conv(relu(conv(pooled, (24, 40), 1, 1, 2))).expect("a node");
+    let inner = graph.conv(relu(conv(inner, (40, 40), 3, 1, 3))).expect("a node");
+    let first = Conv {
+        residual: Some(pooled),
+        ..relu(conv(inner, (40, 24), 1, 1, 4))
+    };
+    let first = graph.conv(first).expect("a node");
+    let down = Conv {
+        stride: 2,
+        ..conv(first, (24, 136), 1, 1, 5)
+    };
+    let down = graph.conv(down).expect("a node");
+    let inner = Conv {
+        stride: 2,
+        ..relu(conv(first, (24, 64), 3, 1, 6))
+    };
+    let inner = graph.conv(inner).expect("a node");
+    let second = Conv {
+        residual: Some(down),
+        ..relu(conv(inner, (64, 136), 1, 1, 7))
+    };
+    let second = graph.conv(second).expect("a node");
+    (graph, [stem, first, second])
+}
+
+#[test]
+fn a_residual_network_is_its_definition_at_every_batch() {
+    let Some(gpu) = gpu() else { return };
+    let (graph, outputs) = residual_network();
+    for (batch, h, w) in [(1, 65, 48), (3, 40, 71), (20, 33, 32)] {
+        assert_like_reference(&gpu, &format!("batch {batch}"), &graph, &outputs, [batch, 3, h, w]);
+    }
+}
+
+#[test]
+fn sums_that_blocks_share_are_whole_and_the_same_every_time() {
+    let Some(gpu) = gpu() else { return };
+    // Few pixels and a deep sum: a tile's sum is split over many blocks.
+    let mut graph = Graph::new(512);
+    let output = graph.conv(conv(ValueId::INPUT, (512, 256), 3, 1, 9)).expect("the node fits");
+    let shape = [1, 512, 14, 14];
+    assert_like_reference(&gpu, "split sums", &graph, &[output], shape);
+    let network = Network::new(&gpu, &graph, &[output], Precision::Bf16).expect("the output exists");
+    let images = values(shape.iter().product(), 11);
+    let run = || {
+        let maps = network.run(&images, shape, |maps| Ok(download(&gpu, &maps[0])));
+        maps.expect("the image fits")
+    };
+    let first = run();
+    (0..20).for_each(|_| assert_eq!(run(), first));
+}
