@@ -91,7 +91,11 @@ impl DeviceBank {
     pub fn standardizer(&self) -> Result<Standardizer> {
         let sums = channel_sums(&self.gpu, self.rows.all(), self.dim)?;
         let shift = self.gpu.download(self.rows.range(0..self.dim))?;
-        Ok(Standardizer::from_moments(&shift, sums.split_at(self.dim), self.rows() as f64))
+        Ok(Standardizer::from_moments(
+            &shift,
+            sums.split_at(self.dim),
+            self.rows() as f64,
+        ))
     }
 
     /// The features of an image on the host, `[rows_per_image, dim]`.

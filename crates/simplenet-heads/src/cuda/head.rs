@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use simplenet_kernels::cuda::noise::{DeviceStandardizer, standardize};
-use simplenet_kernels::cuda::{Buffer, Gpu, Matrix, Math, Span, gemm, hidden};
+use simplenet_kernels::cuda::{Buffer, Gpu, Math, Matrix, Span, gemm, hidden};
 use simplenet_kernels::gemm::Accumulate;
 
 use super::bank::DeviceBank;
@@ -135,7 +135,14 @@ impl DeviceHead {
             let first = &self.layout.adaptor[0];
             let weight = Matrix::new(self.parameter(&first.weight), dim, dim)?;
             let out = Matrix::new(inner, count, dim)?;
-            gemm(gpu, scoring.math, Matrix::new(input, count, dim)?, weight.t(), out, Accumulate::Overwrite)?;
+            gemm(
+                gpu,
+                scoring.math,
+                Matrix::new(input, count, dim)?,
+                weight.t(),
+                out,
+                Accumulate::Overwrite,
+            )?;
             let bias = first.bias.as_ref().map(|bias| self.parameter(bias));
             hidden::inner_forward(gpu, inner, bias, inner, dim)?;
             input = inner;
@@ -147,7 +154,14 @@ impl DeviceHead {
         let z = scoring.z.range(0..count * hidden);
         let out = Matrix::new(z, count, hidden)?;
         let folded = Matrix::new(folded, hidden, dim)?;
-        gemm(gpu, scoring.math, Matrix::new(input, count, dim)?, folded.t(), out, Accumulate::Overwrite)?;
+        gemm(
+            gpu,
+            scoring.math,
+            Matrix::new(input, count, dim)?,
+            folded.t(),
+            out,
+            Accumulate::Overwrite,
+        )?;
         let norm = [scoring.scale.all(), scoring.shift.all()];
         hidden::score_rows(gpu, z, norm, self.parameter(&self.layout.fc2_weight), scores)?;
         Ok(())
@@ -162,9 +176,18 @@ impl DeviceHead {
         if let Some(last) = last {
             let adaptor = Matrix::new(self.parameter(&last.weight), dim, dim)?;
             let out = Matrix::new(scoring.folded.all(), hidden, dim)?;
-            gemm(gpu, scoring.math, Matrix::new(first, hidden, dim)?, adaptor, out, Accumulate::Overwrite)?;
+            gemm(
+                gpu,
+                scoring.math,
+                Matrix::new(first, hidden, dim)?,
+                adaptor,
+                out,
+                Accumulate::Overwrite,
+            )?;
         }
-        let bias = last.and_then(|last| last.bias.as_ref()).map(|bias| self.parameter(bias));
+        let bias = last
+            .and_then(|last| last.bias.as_ref())
+            .map(|bias| self.parameter(bias));
         hidden::fold_bias(gpu, self.parameter(&layout.fc1_bias), first, bias, scoring.bias.all())?;
         hidden::fold_batch_norm(
             gpu,

@@ -162,7 +162,9 @@ impl<T: Product> DeviceStep<T> {
         }
         // The first step of a size runs launch by launch: it loads the kernels, which a capture must not.
         self.enqueue(head, bank, images)?;
-        let captured = head.gpu.capture(|| self.enqueue(head, bank, images).map_err(into_device_error))?;
+        let captured = head
+            .gpu
+            .capture(|| self.enqueue(head, bank, images).map_err(into_device_error))?;
         self.captured.push((images, captured));
         Ok(())
     }
@@ -183,6 +185,15 @@ impl<T: Product> DeviceStep<T> {
             normal_past_margin,
             noised_past_margin,
         })
+    }
+
+    /// The last step's gradients, tensor by tensor in the order of [`crate::Step::gradients`]; waits for the device.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn gradients(&self, head: &DeviceHead) -> Result<Vec<Vec<f32>>> {
+        let download = |place: &Range<usize>| Ok(head.gpu.download(self.gradient(place))?);
+        head.layout.entries.iter().map(|entry| download(&entry.place)).collect()
     }
 
     fn enqueue(&self, head: &DeviceHead, bank: &DeviceBank, images: usize) -> Result<()> {
@@ -237,8 +248,15 @@ impl<T: Product> DeviceStep<T> {
         self.adam
             .update(gpu, head.parameters.all(), self.gradients.all(), copy)?;
         let share = images as f64 / bank.images() as f64;
-        self.sweeps
-            .end(gpu, loss, share, &self.totals, &self.progress, &self.adam, [images, rows])?;
+        self.sweeps.end(
+            gpu,
+            loss,
+            share,
+            &self.totals,
+            &self.progress,
+            &self.adam,
+            [images, rows],
+        )?;
         Ok(())
     }
 
@@ -261,7 +279,14 @@ impl<T: Product> DeviceStep<T> {
             let layer = &layout.adaptor[0];
             let weight = Matrix::new(self.weight(head, &layer.weight), dim, dim)?;
             let values = inner.values.range(0..rows * dim);
-            gemm(gpu, math, features, weight.t(), Matrix::new(values, rows, dim)?, Accumulate::Overwrite)?;
+            gemm(
+                gpu,
+                math,
+                features,
+                weight.t(),
+                Matrix::new(values, rows, dim)?,
+                Accumulate::Overwrite,
+            )?;
             let bias = layer.bias.as_ref().map(|bias| head.parameter(bias));
             let copy = inner.activations(rows * dim);
             hidden::inner_forward(gpu, values, bias, copy, dim)?;
@@ -304,19 +329,33 @@ impl<T: Product> DeviceStep<T> {
         // Two layers: du = (dz + de)(W A), through LeakyReLU.
         let du = inner.gradient.range(0..rows * dim);
         let folded = Matrix::new(self.folded.all(), hidden, dim)?;
-        gemm(gpu, math, sum, folded, Matrix::new(du, rows, dim)?, Accumulate::Overwrite)?;
+        gemm(
+            gpu,
+            math,
+            sum,
+            folded,
+            Matrix::new(du, rows, dim)?,
+            Accumulate::Overwrite,
+        )?;
         let layer = &layout.adaptor[0];
         let copy = inner.gradients(rows * dim);
         let values = inner.values.range(0..rows * dim);
         let into_bias = layer.bias.as_ref().map(|bias| self.gradient(bias));
         hidden::inner_back(gpu, du, values, copy, &inner.partials, into_bias, dim)?;
         let into_inner = Matrix::new(self.gradient(&layer.weight), dim, dim)?;
-        gemm(gpu, math, Matrix::new(copy, rows, dim)?.t(), features, into_inner, Accumulate::Overwrite)?;
+        gemm(
+            gpu,
+            math,
+            Matrix::new(copy, rows, dim)?.t(),
+            features,
+            into_inner,
+            Accumulate::Overwrite,
+        )?;
         Ok(())
     }
 
     /// Some of the gradients.
-    pub(super) fn gradient(&self, place: &Range<usize>) -> Span<'_, f32> {
+    fn gradient(&self, place: &Range<usize>) -> Span<'_, f32> {
         self.gradients.range(place.clone())
     }
 
@@ -329,7 +368,10 @@ impl<T: Product> DeviceStep<T> {
     /// Where the gradients of z and e go.
     fn back(&self, len: usize) -> [Span<'_, T>; 2] {
         let copy = |at: usize| self.back.as_ref().map(|back| back[at].range(0..len));
-        [factors(self.z.range(0..len), copy(0)), factors(self.e.range(0..len), copy(1))]
+        [
+            factors(self.z.range(0..len), copy(0)),
+            factors(self.e.range(0..len), copy(1)),
+        ]
     }
 }
 

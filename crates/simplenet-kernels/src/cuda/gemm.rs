@@ -102,7 +102,9 @@ pub fn gemm<A: Factor, C: Factor>(
         false => cublasOperation_t::CUBLAS_OP_N,
     };
     // The length of a stored row.
-    let pitch = |transposed: bool, rows: usize, columns: usize| int("a side of a matrix", if transposed { rows } else { columns });
+    let pitch = |transposed: bool, rows: usize, columns: usize| {
+        int("a side of a matrix", if transposed { rows } else { columns })
+    };
     let alpha = 1.0_f32;
     let beta = match accumulate {
         Accumulate::Overwrite => 0.0_f32,

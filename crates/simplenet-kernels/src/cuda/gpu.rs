@@ -169,11 +169,7 @@ impl Gpu {
         let address = address_of(&blas_workspace, &stream);
         // SAFETY: the memory is as large as said and lives as long as the handle's last user, which holds it too.
         let status = unsafe {
-            cublas::cublasSetWorkspace_v2(
-                *device.cublas_handle().handle(),
-                address as *mut c_void,
-                BLAS_WORKSPACE,
-            )
+            cublas::cublasSetWorkspace_v2(*device.cublas_handle().handle(), address as *mut c_void, BLAS_WORKSPACE)
         };
         status.result().w()?;
         Ok(Gpu {

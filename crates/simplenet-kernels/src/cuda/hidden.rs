@@ -116,7 +116,12 @@ impl Sweeps {
         let partials = self.partials.all();
         gpu.launch("head", "hidden_sums", grid, &[&z, &e, &partials, &row_count, &hidden])?;
         let (count, units) = (int("partial sums", blocks)?, self.units());
-        for (what, span) in [("γ", gamma), ("the bias", bias), ("the running mean", running_mean), ("the running variance", running_var)] {
+        for (what, span) in [
+            ("γ", gamma),
+            ("the bias", bias),
+            ("the running mean", running_mean),
+            ("the running variance", running_var),
+        ] {
             span.expect(what, self.hidden)?;
         }
         let arguments: [&dyn Argument; 10] = [
@@ -200,7 +205,17 @@ impl Sweeps {
         let units = self.units();
         let (normal, noised) = (self.normal.all(), self.noised.all());
         let arguments: [&dyn Argument; 11] = [
-            &z, &e, &units, &beta, &loss, &normal, &noised, &sum_back, &noised_back, &rows, &hidden,
+            &z,
+            &e,
+            &units,
+            &beta,
+            &loss,
+            &normal,
+            &noised,
+            &sum_back,
+            &noised_back,
+            &rows,
+            &hidden,
         ];
         let name = match T::SUFFIX {
             "bf16" => "hidden_back_bf16",
@@ -307,7 +322,11 @@ impl AdamRule {
     /// As `adam_step` of `head.cu` computes it for the first update.
     fn first_step(self) -> [f32; 4] {
         let is_decoupled = self.decoupled != 0;
-        let shrink = if is_decoupled { 1.0 - self.learning_rate * self.weight_decay } else { 1.0 };
+        let shrink = if is_decoupled {
+            1.0 - self.learning_rate * self.weight_decay
+        } else {
+            1.0
+        };
         let into_gradient = if is_decoupled { 0.0 } else { self.weight_decay };
         let step_size = self.learning_rate / (1.0 - 0.9);
         let second_correction = (1.0_f64 - 0.999).sqrt();
@@ -362,8 +381,16 @@ impl Adam {
             "bf16" => "adam_bf16",
             _ => "adam_f32",
         };
-        let arguments: [&dyn Argument; 8] =
-            [&parameters, &gradients, &firsts, &seconds, &copy, &steps, &adaptor, &count];
+        let arguments: [&dyn Argument; 8] = [
+            &parameters,
+            &gradients,
+            &firsts,
+            &seconds,
+            &copy,
+            &steps,
+            &adaptor,
+            &count,
+        ];
         gpu.launch("head", name, Grid::over(parameters.len()), &arguments)
     }
 }
@@ -387,7 +414,12 @@ pub fn fold_bias(
         None => NULL,
     };
     let (units, dim) = (int("hidden units", hidden)?, int("channels", dim)?);
-    gpu.launch("head", "fold_bias", Grid::over(32 * hidden), &[&own, &weight, &bias, &out, &units, &dim])
+    gpu.launch(
+        "head",
+        "fold_bias",
+        Grid::over(32 * hidden),
+        &[&own, &weight, &bias, &out, &units, &dim],
+    )
 }
 
 /// The hidden activation of a two-layer adaptor in place, `values = LeakyReLU(values + bias)` over rows `[n, dim]`, and a
@@ -412,7 +444,12 @@ pub fn inner_forward<T: Element>(
         "bf16" => "inner_forward_bf16",
         _ => "inner_forward_f32",
     };
-    gpu.launch("head", name, Grid::over(values.len()), &[&values, &bias, &copy, &count, &dim])
+    gpu.launch(
+        "head",
+        name,
+        Grid::over(values.len()),
+        &[&values, &bias, &copy, &count, &dim],
+    )
 }
 
 /// Its way back: `gradient` `[n, dim]` of its output through LeakyReLU into `copy` (in f32 it may be `gradient`), and the
@@ -440,11 +477,23 @@ pub fn inner_back<T: Element>(
         "bf16" => "inner_back_bf16",
         _ => "inner_back_f32",
     };
-    gpu.launch("head", name, grid, &[&gradient, &values, &copy, &partials, &rows, &width])?;
-    let Some(bias_gradient) = bias_gradient else { return Ok(()) };
+    gpu.launch(
+        "head",
+        name,
+        grid,
+        &[&gradient, &values, &copy, &partials, &rows, &width],
+    )?;
+    let Some(bias_gradient) = bias_gradient else {
+        return Ok(());
+    };
     let into = bias_gradient.expect("the bias's gradient", dim)?;
     let count = int("partial sums", blocks)?;
-    gpu.launch("head", "merge_columns", merge_grid(dim), &[&partials, &count, &into, &width])
+    gpu.launch(
+        "head",
+        "merge_columns",
+        merge_grid(dim),
+        &[&partials, &count, &into, &width],
+    )
 }
 
 /// Values that [`inner_back`] needs room for, with `rows` rows of `dim`.
@@ -469,7 +518,16 @@ pub fn fold_batch_norm(
         span.expect("a parameter of the hidden layer", hidden)?;
     }
     let units = int("hidden units", hidden)?;
-    let arguments: [&dyn Argument; 8] = [&gamma, &beta, &bias, &running_mean, &running_var, &scale, &shift, &units];
+    let arguments: [&dyn Argument; 8] = [
+        &gamma,
+        &beta,
+        &bias,
+        &running_mean,
+        &running_var,
+        &scale,
+        &shift,
+        &units,
+    ];
     gpu.launch("head", "fold_batch_norm", Grid::over(hidden), &arguments)
 }
 
@@ -508,7 +566,12 @@ pub fn channel_sums(gpu: &Gpu, rows: Span<'_, f32>, dim: usize) -> Result<Vec<f6
     let partials: Buffer<f64> = gpu.zeros(blocks * 2 * dim)?;
     let grid = Grid::blocks([dim.div_ceil(UNITS_PER_BLOCK), blocks, 1], UNITS_PER_BLOCK);
     let (count, per_block, channels) = (count as i64, int("rows", rows_per_block)?, int("channels", dim)?);
-    gpu.launch("head", "channel_sums", grid, &[&rows, &partials.all(), &count, &per_block, &channels])?;
+    gpu.launch(
+        "head",
+        "channel_sums",
+        grid,
+        &[&rows, &partials.all(), &count, &per_block, &channels],
+    )?;
     let partials = gpu.download(partials.all())?;
     let mut sums = vec![0.0; 2 * dim];
     for partial in partials.chunks_exact(2 * dim) {
@@ -525,6 +588,11 @@ pub fn all_finite(gpu: &Gpu, values: Span<'_, f32>) -> Result<bool> {
     let flag: Buffer<i32> = gpu.zeros(1)?;
     let count = values.len() as i64;
     let blocks = values.len().div_ceil(256).min(8 * gpu.processors());
-    gpu.launch("head", "find_not_finite", Grid::blocks([blocks, 1, 1], 256), &[&values, &count, &flag.all()])?;
+    gpu.launch(
+        "head",
+        "find_not_finite",
+        Grid::blocks([blocks, 1, 1], 256),
+        &[&values, &count, &flag.all()],
+    )?;
     Ok(gpu.download(flag.all())? == [0])
 }

@@ -69,7 +69,13 @@ impl MapMaker {
     ///
     /// # Errors
     /// Where a span has another size.
-    pub fn run(&self, gpu: &Gpu, scores: Span<'_, f32>, maps: Span<'_, f32>, image_scores: Span<'_, f32>) -> Result<()> {
+    pub fn run(
+        &self,
+        gpu: &Gpu,
+        scores: Span<'_, f32>,
+        maps: Span<'_, f32>,
+        image_scores: Span<'_, f32>,
+    ) -> Result<()> {
         let ([h, w], [height, width]) = (self.from, self.to);
         let n = image_scores.len();
         scores.expect("the scores", n * h * w)?;
@@ -84,7 +90,12 @@ impl MapMaker {
             shared,
         };
         let (down, across) = (self.down.argument(), self.across.argument());
-        let [h, w, height, width] = [int("rows", h)?, int("columns", w)?, int("rows", height)?, int("columns", width)?];
+        let [h, w, height, width] = [
+            int("rows", h)?,
+            int("columns", w)?,
+            int("rows", height)?,
+            int("columns", width)?,
+        ];
         let arguments: [&dyn Argument; 9] = [&scores, &maps, &image_scores, &down, &across, &h, &w, &height, &width];
         gpu.launch("maps", "anomaly_maps", grid, &arguments)
     }

@@ -124,7 +124,10 @@ impl Network {
         let needed = outputs.iter().map(|output| output.0).max().unwrap_or(0);
         let nodes = graph.nodes();
         if needed == 0 || needed > nodes.len() {
-            bail!("value {needed} is asked for, but the graph makes only 1 to {}", nodes.len());
+            bail!(
+                "value {needed} is asked for, but the graph makes only 1 to {}",
+                nodes.len()
+            );
         }
         let weights = match precision {
             Precision::F32 => Weights::F32(pack(gpu, &nodes[..needed], |value| value)?),
@@ -165,7 +168,10 @@ impl Network {
     ) -> Result<R> {
         let expected = shape.iter().product::<usize>();
         if images.len() != expected {
-            bail!("{} values are not images of {shape:?}, which are {expected}", images.len());
+            bail!(
+                "{} values are not images of {shape:?}, which are {expected}",
+                images.len()
+            );
         }
         self.with_plan(shape, |plan| {
             self.gpu.write(plan.images.all(), images)?;
@@ -264,7 +270,11 @@ impl Network {
             place.push(buffer);
             // Values that the node making this one (node `value - 1`) was the last to read.
             if let Some(node) = value.checked_sub(1) {
-                free.extend((0..value).filter(|&read| last_use[read] == node).map(|read| place[read]));
+                free.extend(
+                    (0..value)
+                        .filter(|&read| last_use[read] == node)
+                        .map(|read| place[read]),
+                );
             }
         }
         (place, sizes)
@@ -302,7 +312,12 @@ impl Network {
             &int("channels", padded(channels))?,
         ];
         let grid = Grid::over(batch * height * width);
-        self.gpu.launch("conv", named::<T>("channels_last_f32", "channels_last_bf16"), grid, &to_channels_last)?;
+        self.gpu.launch(
+            "conv",
+            named::<T>("channels_last_f32", "channels_last_bf16"),
+            grid,
+            &to_channels_last,
+        )?;
         for (index, (node, layer)) in self.graph.nodes().iter().zip(layers).enumerate() {
             let made = ValueId(index + 1);
             match (node, layer) {
@@ -315,8 +330,13 @@ impl Network {
                     let as_conv = (pool.kernel, pool.stride, pool.padding, Activation::Linear);
                     let shape = shape_of(as_conv, plan.shapes[pool.input.0], plan.shapes[made.0])?;
                     let name = named::<T>("max_pool_f32", "max_pool_bf16");
-                    let grid = Grid::over(plan.shapes[made.0].iter().product::<usize>() / plan.shapes[made.0][1] * padded(plan.shapes[made.0][1]) / 8);
-                    self.gpu.launch("conv", name, grid, &[&shape, &of(pool.input), &of(made)])?;
+                    let grid = Grid::over(
+                        plan.shapes[made.0].iter().product::<usize>() / plan.shapes[made.0][1]
+                            * padded(plan.shapes[made.0][1])
+                            / 8,
+                    );
+                    self.gpu
+                        .launch("conv", name, grid, &[&shape, &of(pool.input), &of(made)])?;
                 }
                 (Node::Conv(_), None) => bail!("node {index} has no weights"),
             }
@@ -344,10 +364,16 @@ impl Network {
             Layer::Dense { weight, bias } if T::SUFFIX == f32::SUFFIX => {
                 let blocks = [channels.div_ceil(F32_TILE_CHANNELS), pixels.div_ceil(TILE_PIXELS), 1];
                 let arguments: [&dyn Argument; 6] = [&shape, &input, &weight.all(), &bias.all(), &residual, &output];
-                self.gpu.launch("conv", "conv_f32", Grid::blocks(blocks, 256), &arguments)
+                self.gpu
+                    .launch("conv", "conv_f32", Grid::blocks(blocks, 256), &arguments)
             }
             Layer::Dense { weight, bias } => {
-                let out = [shape.images as usize, channels, shape.out_height as usize, shape.out_width as usize];
+                let out = [
+                    shape.images as usize,
+                    channels,
+                    shape.out_height as usize,
+                    shape.out_width as usize,
+                ];
                 let cut = Cut::new(conv, out, self.gpu.processors());
                 let shape = ConvShape {
                     splits: cut.splits as i32,
@@ -392,7 +418,14 @@ impl Network {
                 Store::F32(values) => Values::F32(values[place].range(0..n * h * w * pitch)),
                 Store::Bf16(values) => Values::Bf16(values[place].range(0..n * h * w * pitch)),
             };
-            DeviceMap { n, h, w, c, pitch, values }
+            DeviceMap {
+                n,
+                h,
+                w,
+                c,
+                pitch,
+                values,
+            }
         };
         self.outputs.iter().map(map).collect()
     }
@@ -413,7 +446,11 @@ impl Cut {
         let out_channels = padded(out_channels);
         // Narrow tiles where there would not be enough wide ones for two blocks on every processor.
         let wide = out_channels.div_ceil(128) * pixel_tiles;
-        let channels = if out_channels <= 64 || wide < processors { 64 } else { 128 };
+        let channels = if out_channels <= 64 || wide < processors {
+            64
+        } else {
+            128
+        };
         let channel_tiles = out_channels.div_ceil(channels);
         let stages = (conv.kernel * conv.kernel * padded(conv.in_channels)).div_ceil(STAGE_DEPTH);
         let tiles = pixel_tiles * channel_tiles;
@@ -447,7 +484,10 @@ fn shape_of(
     [_, out_channels, out_height, out_width]: [usize; 4],
 ) -> Result<ConvShape> {
     // Kernels count pixels and groups of channels in 32 bits.
-    int("pixels times channels of a layer", images * out_height * out_width * padded(out_channels) / 8)?;
+    int(
+        "pixels times channels of a layer",
+        images * out_height * out_width * padded(out_channels) / 8,
+    )?;
     int("pixels of a layer", images * height * width)?;
     let small = |value| int("a side", value);
     Ok(ConvShape {

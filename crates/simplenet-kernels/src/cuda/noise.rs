@@ -12,7 +12,12 @@ use crate::noise::NoiseKey;
 pub fn fill_normal(gpu: &Gpu, out: Span<'_, f32>, key: NoiseKey, sigma: f32) -> Result<()> {
     let grid = generators(out.len());
     let count = int("values", out.len())?;
-    gpu.launch("noise", "fill_normal", grid, &[&out, &key.seed, &key.stream, &sigma, &count])
+    gpu.launch(
+        "noise",
+        "fill_normal",
+        grid,
+        &[&out, &key.seed, &key.stream, &sigma, &count],
+    )
 }
 
 /// Mean and scale of every channel, on the device.
@@ -61,7 +66,10 @@ pub fn gather<T: Element>(
     noise.expect("the noise", features.len())?;
     let (mean, scale) = addresses(source.standardizer, source.dim)?;
     let purpose = u64::from(source.purpose);
-    let (image_size, dim) = (int("values of an image", source.image_size)?, int("channels", source.dim)?);
+    let (image_size, dim) = (
+        int("values of an image", source.image_size)?,
+        int("channels", source.dim)?,
+    );
     let count = int("values of a step", features.len())?;
     let progress = progress.all();
     let arguments: [&dyn Argument; 13] = [
@@ -104,7 +112,12 @@ pub fn standardize<T: Element>(
         "bf16" => "standardize_bf16",
         _ => "standardize_f32",
     };
-    gpu.launch("noise", name, Grid::over(rows.len()), &[&rows, &mean, &scale, &out, &dim, &count])
+    gpu.launch(
+        "noise",
+        name,
+        Grid::over(rows.len()),
+        &[&rows, &mean, &scale, &out, &dim, &count],
+    )
 }
 
 fn addresses(standardizer: Option<&DeviceStandardizer>, dim: usize) -> Result<(u64, u64)> {

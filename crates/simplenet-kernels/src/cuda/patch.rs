@@ -78,13 +78,29 @@ pub fn code_embed(
         let grid = Grid::over(own_positions * targets);
         match map.values {
             Values::F32(values) => {
-                let arguments: [&dyn Argument; 8] =
-                    [&shape, &values, &into, &layer, &layers, &pretrain, &first, &targets_in_all];
+                let arguments: [&dyn Argument; 8] = [
+                    &shape,
+                    &values,
+                    &into,
+                    &layer,
+                    &layers,
+                    &pretrain,
+                    &first,
+                    &targets_in_all,
+                ];
                 gpu.launch("patch", "code_pool_f32", grid, &arguments)?;
             }
             Values::Bf16(values) => {
-                let arguments: [&dyn Argument; 8] =
-                    [&shape, &values, &into, &layer, &layers, &pretrain, &first, &targets_in_all];
+                let arguments: [&dyn Argument; 8] = [
+                    &shape,
+                    &values,
+                    &into,
+                    &layer,
+                    &layers,
+                    &pretrain,
+                    &first,
+                    &targets_in_all,
+                ];
                 gpu.launch("patch", "code_pool_bf16", grid, &arguments)?;
             }
         }

@@ -40,10 +40,16 @@ fn download(gpu: &Gpu, map: &DeviceMap<'_>) -> Vec<f32> {
             .collect(),
     };
     assert!(
-        padded.chunks(map.pitch).all(|pixel| pixel[map.c..].iter().all(|&value| value == 0.0)),
+        padded
+            .chunks(map.pitch)
+            .all(|pixel| pixel[map.c..].iter().all(|&value| value == 0.0)),
         "channels of padding are zero"
     );
-    padded.chunks(map.pitch).flat_map(|pixel| &pixel[..map.c]).copied().collect()
+    padded
+        .chunks(map.pitch)
+        .flat_map(|pixel| &pixel[..map.c])
+        .copied()
+        .collect()
 }
 
 /// Compares all outputs in both precisions with the reference; twice, because the second run is a captured one.
@@ -56,9 +62,15 @@ fn assert_like_reference(gpu: &Gpu, what: &str, graph: &Graph, outputs: &[ValueI
             let check = |maps: &[DeviceMap<'_>]| {
                 assert_eq!(maps.len(), outputs.len());
                 for (map, expected) in maps.iter().zip(&expected) {
-                    assert_eq!([map.n, map.h, map.w, map.c], [expected.n, expected.h, expected.w, expected.c]);
+                    assert_eq!(
+                        [map.n, map.h, map.w, map.c],
+                        [expected.n, expected.h, expected.w, expected.c]
+                    );
                     let distance = distance(&download(gpu, map), &expected.data);
-                    assert!(distance < tolerance, "{what} {precision:?} run {run}: relative distance {distance:e}");
+                    assert!(
+                        distance < tolerance,
+                        "{what} {precision:?} run {run}: relative distance {distance:e}"
+                    );
                 }
                 Ok(())
             };
@@ -177,7 +189,9 @@ fn sums_that_blocks_share_are_whole_and_the_same_every_time() {
     let Some(gpu) = gpu() else { return };
     // Few pixels and a deep sum: a tile's sum is split over many blocks.
     let mut graph = Graph::new(512);
-    let output = graph.conv(conv(ValueId::INPUT, (512, 256), 3, 1, 9)).expect("the node fits");
+    let output = graph
+        .conv(conv(ValueId::INPUT, (512, 256), 3, 1, 9))
+        .expect("the node fits");
     let shape = [1, 512, 14, 14];
     assert_like_reference(&gpu, "split sums", &graph, &[output], shape);
     let network = Network::new(&gpu, &graph, &[output], Precision::Bf16).expect("the output exists");

@@ -25,9 +25,15 @@ fn padded(map: &FeatureMap) -> Vec<f32> {
 }
 
 fn with_maps<R>(gpu: &Gpu, maps: &[FeatureMap], is_bf16: bool, run: impl FnOnce(&[DeviceMap<'_>]) -> R) -> R {
-    let wide: Vec<Buffer<f32>> = maps.iter().map(|map| gpu.upload(&padded(map)).expect("an upload")).collect();
+    let wide: Vec<Buffer<f32>> = maps
+        .iter()
+        .map(|map| gpu.upload(&padded(map)).expect("an upload"))
+        .collect();
     let narrow = |map: &FeatureMap| padded(map).into_iter().map(bf16::from_f32).collect::<Vec<_>>();
-    let narrow: Vec<Buffer<bf16>> = maps.iter().map(|map| gpu.upload(&narrow(map)).expect("an upload")).collect();
+    let narrow: Vec<Buffer<bf16>> = maps
+        .iter()
+        .map(|map| gpu.upload(&narrow(map)).expect("an upload"))
+        .collect();
     let device = |(at, map): (usize, &FeatureMap)| DeviceMap {
         n: map.n,
         h: map.h,

@@ -13,7 +13,10 @@ use crate::support::{distance, gpu, values};
 fn normals_have_the_bits_of_the_processor() {
     let Some(gpu) = gpu() else { return };
     for (len, sigma, seed) in [(1, 1.0, 0), (63, 0.015, 1), (64, 0.5, 7), (100_003, 0.3, u64::MAX - 3)] {
-        let key = NoiseKey { seed, stream: 3 << 56 | 17 };
+        let key = NoiseKey {
+            seed,
+            stream: 3 << 56 | 17,
+        };
         let mut expected = vec![0.0; len];
         noise::fill_normal(&mut expected, key, 0, sigma);
         let out: Buffer<f32> = gpu.upload(&vec![f32::NAN; len]).expect("room");
@@ -38,7 +41,9 @@ fn maps_and_image_scores_are_those_of_the_processor() {
         let on_device = gpu.upload(&scores).expect("an upload");
         let maps: Buffer<f32> = gpu.upload(&vec![f32::NAN; n * to[0] * to[1]]).expect("room");
         let images: Buffer<f32> = gpu.zeros(n).expect("room");
-        maker.run(&gpu, on_device.all(), maps.all(), images.all()).expect("maps");
+        maker
+            .run(&gpu, on_device.all(), maps.all(), images.all())
+            .expect("maps");
         assert_eq!(gpu.download(images.all()).expect("a download"), expected_images);
         let distance = distance(&gpu.download(maps.all()).expect("a download"), &expected);
         assert!(distance < 2e-6, "{from:?} to {to:?}: {distance:e}");
@@ -63,14 +68,18 @@ fn a_patch_that_is_not_a_number_makes_its_image_so() {
 fn product(a: &[f32], b: &[f32], [m, k, n]: [usize; 3]) -> Vec<f32> {
     let cell = |index: usize| {
         let (row, column) = (index / n, index % n);
-        (0..k).map(|i| f64::from(a[row * k + i]) * f64::from(b[i * n + column])).sum::<f64>() as f32
+        (0..k)
+            .map(|i| f64::from(a[row * k + i]) * f64::from(b[i * n + column]))
+            .sum::<f64>() as f32
     };
     (0..m * n).map(cell).collect()
 }
 
 fn transposed(matrix: &[f32], columns: usize) -> Vec<f32> {
     let rows = matrix.len() / columns;
-    (0..matrix.len()).map(|index| matrix[index % rows * columns + index / rows]).collect()
+    (0..matrix.len())
+        .map(|index| matrix[index % rows * columns + index / rows])
+        .collect()
 }
 
 #[test]
@@ -112,7 +121,10 @@ fn products_of_bf16_sum_in_f32() {
     let expected = product(&wide(&a), &wide(&b), [m, k, n]);
     let (a, b) = (gpu.upload(&a).expect("a"), gpu.upload(&b).expect("b"));
     let out: Buffer<f32> = gpu.zeros(m * n).expect("c");
-    let (a, b) = (Matrix::new(a.all(), m, k).expect("a"), Matrix::new(b.all(), k, n).expect("b"));
+    let (a, b) = (
+        Matrix::new(a.all(), m, k).expect("a"),
+        Matrix::new(b.all(), k, n).expect("b"),
+    );
     let c = Matrix::new(out.all(), m, n).expect("c");
     gemm(&gpu, Math::F32, a, b, c, Accumulate::Overwrite).expect("a product");
     let distance = distance(&gpu.download(out.all()).expect("a download"), &expected);
