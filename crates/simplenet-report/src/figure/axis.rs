@@ -114,6 +114,10 @@ impl Axis {
                 }
             };
         }
+        // No margin shows percentages that cannot be.
+        if self.range.is_none() && self.unit == "%" && values.iter().all(|value| (0.0..=100.0).contains(value)) {
+            (low, high) = (low.max(0.0), high.min(100.4));
+        }
         let ticks = match (self.ticks.is_empty(), self.scale) {
             (false, _) => self.ticks.clone(),
             (true, Scale::Linear) => ticks_between(low, high),

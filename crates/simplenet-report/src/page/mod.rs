@@ -105,7 +105,7 @@ impl Section {
             text(&self.title)
         );
         for paragraph in &self.text {
-            _ = writeln!(out, "<p>{}</p>", text(paragraph));
+            _ = writeln!(out, "<p>{}</p>", prose(paragraph));
         }
         if !self.commands.is_empty() {
             _ = writeln!(out, "<pre>{}</pre>", text(&self.commands.join("\n")));
@@ -140,7 +140,7 @@ fn write_table(out: &mut String, caption: &str, table: &Table) {
     _ = write!(
         out,
         "<div class=\"scroll\"><table><caption>{}</caption><thead><tr>",
-        text(caption)
+        prose(caption)
     );
     for column in &table.columns {
         let class = class(column.align);
@@ -178,6 +178,18 @@ fn class(align: Align) -> &'static str {
         Align::Left => "",
         Align::Right => " class=\"number\"",
     }
+}
+
+/// As [`text`], with what stands between backticks as code.
+fn prose(raw: &str) -> String {
+    let mut out = String::new();
+    for (place, part) in text(raw).split('`').enumerate() {
+        match place % 2 {
+            0 => out.push_str(part),
+            _ => _ = write!(out, "<code>{part}</code>"),
+        }
+    }
+    out
 }
 
 fn text(raw: &str) -> String {
