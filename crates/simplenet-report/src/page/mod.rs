@@ -55,7 +55,7 @@ impl Page {
         let mut body = format!(
             "<header><h1>{}</h1>\n<p>{}</p>\n<nav>",
             text(&self.title),
-            text(&self.lead)
+            prose(&self.lead)
         );
         for section in &self.sections {
             _ = write!(body, "<a href=\"#{}\">{}</a> ", text(&section.id), text(&section.title));
