@@ -31,6 +31,11 @@ impl RunFolder {
             .unwrap_or_default()
     }
 
+    /// Whether it is a user's own and not one that the documents show: git ignores it.
+    pub(crate) fn is_local(&self) -> bool {
+        self.name().starts_with("local-")
+    }
+
     /// Where a process appends its rows.
     pub(crate) fn rows_file(&self, id: &str, shard: Option<Shard>) -> PathBuf {
         self.0.join(format!("{}.csv", stem(id, shard)))

@@ -19,8 +19,11 @@ const DOCUMENTS: [(&str, &str); 2] = [("docs/reproduction.md", "figures"), ("REA
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Folders under results/ [default: all of them]
+    /// Folders under results/, or anywhere by path [default: all of results/]
     runs: Vec<String>,
+    /// Show the one run that is named where the documents show the run NAME
+    #[arg(long = "as", value_name = "NAME")]
+    shown_as: Option<String>,
     /// Write nothing; fail where a document or figure is not what the rows say
     #[arg(long)]
     check: bool,
@@ -38,19 +41,31 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         .iter()
         .map(|run| find_run(&root, run))
         .collect::<Result<Vec<_>>>()?;
+    let shown: Vec<Shown> = match (&arguments.shown_as, &folders[..]) {
+        (None, _) => folders.iter().map(Shown::by_its_name).collect(),
+        (Some(name), [folder]) => vec![Shown {
+            folder,
+            name: name.clone(),
+        }],
+        (Some(name), _) => bail!(
+            "`--as {name}` stands for one run, and {} are named\n\nhint: `cargo xtask report RUN --as {name}`",
+            arguments.runs.len()
+        ),
+    };
     let experiments = library.all()?;
     if !arguments.check {
         for folder in &folders {
             for experiment in &experiments {
                 folder.merge_shards(&experiment.id)?;
-                write_experiment(&root, folder, experiment)?;
+                write_figures(&root, folder, experiment)?;
             }
+            write_text(&root, folder, &experiments)?;
             write_page(&root, folder, &experiments)?;
         }
     }
     let mut stale = Vec::new();
     for document in DOCUMENTS {
-        stale.extend(blocks(&root, document, &folders, &experiments, arguments.check)?);
+        stale.extend(blocks(&root, document, &shown, &experiments, arguments.check)?);
     }
     if arguments.check && !stale.is_empty() {
         bail!("stale: {}\n\nhint: `cargo xtask report` renews them", stale.join(", "));
@@ -86,21 +101,36 @@ fn all_runs(root: &Path) -> Result<Vec<String>> {
     Ok(runs)
 }
 
-/// After an experiment: its files in the run's folder, and its blocks in the documents where the run lies under results/.
-pub(crate) fn after(root: &Path, folder: &RunFolder, experiment: &Experiment) -> Result<()> {
-    if let Some(path) = write_experiment(root, folder, experiment)? {
-        eprintln!("written: {}", path.display());
+/// A run as the documents know it.
+struct Shown<'a> {
+    folder: &'a RunFolder,
+    /// In the names of its blocks and figures.
+    name: String,
+}
+
+impl Shown<'_> {
+    fn by_its_name(folder: &RunFolder) -> Shown<'_> {
+        Shown {
+            folder,
+            name: folder.name(),
+        }
     }
+}
+
+/// After an experiment: its figures in the run's folder, and its blocks in the documents where they show this run. They show
+/// runs under results/ that are committed, never one of a user's own.
+pub(crate) fn after(root: &Path, folder: &RunFolder, experiment: &Experiment) -> Result<()> {
+    write_figures(root, folder, experiment)?;
     let results = root.join("results").canonicalize().ok();
     let parent = folder
         .path()
         .canonicalize()
         .ok()
         .and_then(|path| Some(path.parent()?.to_path_buf()));
-    if results.is_some() && results == parent {
-        let experiments = std::slice::from_ref(experiment);
+    if results.is_some() && results == parent && !folder.is_local() {
         for document in DOCUMENTS {
-            for renewed in blocks(root, document, std::slice::from_ref(folder), experiments, false)? {
+            let shown = [Shown::by_its_name(folder)];
+            for renewed in blocks(root, document, &shown, std::slice::from_ref(experiment), false)? {
                 eprintln!("written: {renewed}");
             }
         }
@@ -108,11 +138,11 @@ pub(crate) fn after(root: &Path, folder: &RunFolder, experiment: &Experiment) ->
     Ok(())
 }
 
-/// `<run>/<id>.md` and the figures beside it; nothing where there are no rows.
-fn write_experiment(root: &Path, folder: &RunFolder, experiment: &Experiment) -> Result<Option<PathBuf>> {
+/// `<run>/figures/`; nothing where there are no rows.
+fn write_figures(root: &Path, folder: &RunFolder, experiment: &Experiment) -> Result<()> {
     let rows = folder.rows(&experiment.id)?;
     if rows.is_empty() {
-        return Ok(None);
+        return Ok(());
     }
     let exhibits = exhibits(root, folder, experiment, &rows)?;
     std::fs::create_dir_all(folder.figures())
@@ -123,15 +153,38 @@ fn write_experiment(root: &Path, folder: &RunFolder, experiment: &Experiment) ->
             drawing.figure.write(&folder.figures().join(name))?;
         }
     }
-    let link = |suffix: &str| format!("figures/{}", figure_name(&[&experiment.id, suffix], "svg"));
-    let sheet = |sheet: &Sheet| Some(format!("sheets/{}", sheet.path.file_name()?.to_string_lossy()));
-    let block = markdown(experiment, folder, &rows, &exhibits, &link, &sheet)?;
-    let path = folder.path().join(format!("{}.md", experiment.id));
-    write_atomic(
-        &path,
-        format!("# {}: {}\n\n{block}", experiment.paper, experiment.title).as_bytes(),
-    )?;
-    Ok(Some(path))
+    Ok(())
+}
+
+/// `<run>/reproduction.md`: what docs/reproduction.md has of a run, of all its experiments.
+pub(crate) fn write_text(root: &Path, folder: &RunFolder, experiments: &[Experiment]) -> Result<()> {
+    let mut text = format!(
+        "# Run {}\n\nWritten by `cargo xtask`. `last` is the head after its final epoch; `best` is the evaluation with the \
+         highest image AUROC on the test set.\n",
+        folder.name()
+    );
+    let head = text.len();
+    for experiment in experiments {
+        let rows = folder.rows(&experiment.id)?;
+        if rows.is_empty() {
+            continue;
+        }
+        let exhibits = exhibits(root, folder, experiment, &rows)?;
+        let figure = |suffix: &str| format!("figures/{}", figure_name(&[&experiment.id, suffix], "svg"));
+        // The sheets of a committed run are not committed with it; report.html has them.
+        let sheet = |sheet: &Sheet| {
+            let name = sheet.path.file_name()?.to_string_lossy().into_owned();
+            folder.is_local().then(|| format!("sheets/{name}"))
+        };
+        let block = markdown(experiment, folder, &rows, &exhibits, &figure, &sheet)?;
+        text.push_str(&format!("\n## {}: {}\n\n{block}", experiment.paper, experiment.title));
+    }
+    if text.len() > head {
+        let path = folder.path().join("reproduction.md");
+        write_atomic(&path, text.as_bytes())?;
+        eprintln!("written: {}", path.display());
+    }
+    Ok(())
 }
 
 pub(crate) fn exhibits(root: &Path, folder: &RunFolder, experiment: &Experiment, rows: &[Row]) -> Result<Exhibits> {
@@ -200,17 +253,17 @@ fn provenance(rows: &[Row]) -> String {
 }
 
 /// Renews or checks the blocks `<id>-<run>` of a document and the figures they show; says what was stale. A block whose run
-/// is not among `folders` stays as it is.
+/// is not among `shown` stays as it is.
 fn blocks(
     root: &Path,
     (document, figures): (&str, &str),
-    folders: &[RunFolder],
+    shown: &[Shown],
     experiments: &[Experiment],
     check: bool,
 ) -> Result<Vec<String>> {
     let path = root.join(document);
     let text = std::fs::read_to_string(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
-    let shown = root.join("docs/figures");
+    let pictures = root.join("docs/figures");
     let mut stale = Vec::new();
     for marker in markers(&text) {
         let Some((id, run)) = marker.split_once('-') else {
@@ -219,7 +272,7 @@ fn blocks(
         let Some(experiment) = experiments.iter().find(|experiment| experiment.id == id) else {
             continue;
         };
-        let folder = folders.iter().find(|folder| folder.name() == run);
+        let folder = shown.iter().find(|shown| shown.name == run).map(|shown| shown.folder);
         let rows = folder.map(|folder| folder.rows(id)).transpose()?.unwrap_or_default();
         let Some(folder) = folder.filter(|_| !rows.is_empty()) else {
             if check {
@@ -229,7 +282,7 @@ fn blocks(
         };
         let exhibits = exhibits(root, folder, experiment, &rows)?;
         let mut keep = |name: &str, bytes: &[u8]| -> Result<()> {
-            let target = shown.join(name);
+            let target = pictures.join(name);
             if std::fs::read(&target).ok().as_deref() == Some(bytes) {
                 return Ok(());
             }

@@ -161,9 +161,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if !arguments.list {
         let all = library.all()?;
-        folders
-            .iter()
-            .try_for_each(|folder| report::write_page(&root, folder, &all))?;
+        for folder in &folders {
+            report::write_text(&root, folder, &all)?;
+            report::write_page(&root, folder, &all)?;
+        }
     }
     for failure in &failures {
         eprintln!("{}", crate::render(failure));

@@ -117,7 +117,7 @@ fn shards_are_disjoint_and_their_union_is_the_whole_row_for_row() {
     assert_eq!(rows("whole"), rows("parts"));
     let tables = |run: &str| {
         project
-            .text(&format!("results/{run}/table3.md"))
+            .text(&format!("results/{run}/reproduction.md"))
             .lines()
             .filter(|line| line.starts_with('|'))
             .map(String::from)
@@ -173,6 +173,24 @@ fn documents_are_renewed_from_rows_and_the_check_fails_when_they_are_stale() {
     let output = project.xtask(&["report", "nowhere"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("there are here"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_run_of_ones_own_leaves_the_documents_alone_until_they_are_told_to_show_it() {
+    let project = Project::new();
+    project.reproduce("local-mine", &["--only", "variant=cross-entropy"]);
+    assert_eq!(project.text("docs/reproduction.md"), DOCUMENT);
+    let own = project.text("results/local-mine/reproduction.md");
+    assert!(own.contains("Table 3") && own.contains("Ours-CE"), "{own}");
+
+    let output = project.xtask(&["report", "local-mine", "--as", "here"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let document = project.text("docs/reproduction.md");
+    assert!(document.contains("Ours-CE") && document.contains("kept"), "{document}");
+
+    let output = project.xtask(&["report", "local-mine", "local-mine", "--as", "here"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("stands for one run"), "{}", stderr(&output));
 }
 
 #[test]

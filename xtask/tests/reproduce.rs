@@ -21,6 +21,8 @@ fn command(data: &Path, out: &Path, more: &[&str]) -> Command {
         "2",
         "--eval-every",
         "1",
+        "--only",
+        "variant=simplenet",
     ]);
     command
         .arg("--data")
@@ -81,7 +83,11 @@ fn a_run_writes_rows_table_configuration_and_sheets_and_the_next_one_only_reads_
             .unwrap()
             .contains("instructions")
     );
-    assert!(fs::read_to_string(out.join("table1.md")).unwrap().contains("ring"));
+    assert!(
+        fs::read_to_string(out.join("reproduction.md"))
+            .unwrap()
+            .contains("ring")
+    );
     let sheets: Vec<_> = fs::read_dir(out.join("sheets")).unwrap().collect();
     assert_eq!(sheets.len(), 1);
 

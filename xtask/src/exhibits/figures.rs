@@ -45,7 +45,7 @@ pub(super) fn sweep(
     let chosen = marked.map(|row| Mark {
         x: x_of(row),
         label: match is_relative {
-            true => format!("ours elsewhere: {}", x_of(row)),
+            true => format!("our choice: {}", x_of(row)),
             false => format!("the paper's choice: {}", x_of(row)),
         },
     });
@@ -203,12 +203,12 @@ pub(super) fn deviations(part: &Part) -> Result<Vec<Drawing>> {
 }
 
 /// Image AUROC over images per second, with the paper's own points.
-pub(super) fn speed(part: &Part, published: &Published) -> Result<Vec<Drawing>> {
-    let measured = tables::speeds(part).into_iter().filter_map(|speed| {
+pub(super) fn speed(part: &Part, folder: &RunFolder, published: &Published) -> Result<Vec<Drawing>> {
+    let measured = tables::speeds(part, folder)?.into_iter().filter_map(|speed| {
         Some(ScatterPoint {
             label: speed.variant,
             x: 1e3 / speed.p50,
-            y: speed.auroc?,
+            y: speed.percent[0]?,
         })
     });
     let mut groups = vec![ScatterGroup {
