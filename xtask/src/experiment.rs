@@ -284,7 +284,7 @@ impl Library {
 /// Puts every key of `over` into `base`; tables are merged, everything else is replaced. An enum written as a table with
 /// one key (`loss = { truncated-l1 = … }`) is replaced as a whole: two keys would be two variants.
 pub(crate) fn merge(base: &mut Table, over: &Table) {
-    const ENUMS: [&str; 3] = ["loss", "adaptor", "embedding"];
+    const ENUMS: [&str; 4] = ["loss", "adaptor", "embedding", "method"];
     for (key, value) in over {
         match (base.get_mut(key), value) {
             (Some(Value::Table(below)), Value::Table(above)) if !ENUMS.contains(&key.as_str()) => merge(below, above),

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use simplenet::config::Config;
 use simplenet::device::FeatureBank;
-use simplenet::{Pipeline, Scores};
+use simplenet::{Model, Pipeline, Scores};
 use simplenet_data::{Dataset, load_images};
 use simplenet_heads::Head;
 use simplenet_report::{Measurement, Row};
@@ -96,11 +96,12 @@ impl Moments {
     }
 }
 
-/// Milliseconds of single test images, one after the other, from the file to the smoothed map (Figure 2). The first `warmup`
-/// images are not counted; a test set smaller than that goes round.
+/// Milliseconds of single test images, one after the other (Figure 2): `latency_ms` from the file to the smoothed map, and of
+/// that `head_ms` from the patch features to the scores, which is all that methods on one backbone differ in. The first
+/// `warmup` images are not counted; a test set smaller than that goes round.
 pub(crate) fn latencies(
     pipeline: &Pipeline,
-    head: &Head,
+    model: &Model,
     dataset: &Dataset,
     config: &Config,
     warmup: usize,
@@ -111,27 +112,35 @@ pub(crate) fn latencies(
         "`{}` has no test images to time",
         dataset.category
     );
-    let scorer = head.scorer()?;
     let [rows, columns] = pipeline.grid();
-    let mut recorded = Vec::with_capacity(images);
+    let mut recorded = Vec::with_capacity(2 * images);
     for index in 0..warmup + images {
         let sample = &dataset.test[index % dataset.test.len()];
         let start = Instant::now();
         let image = load_images(std::slice::from_ref(sample), pipeline.preprocess())?;
-        let patches = scorer.score(&pipeline.features(&image)?)?;
+        let features = pipeline.features(&image)?;
+        let head_start = Instant::now();
+        let scored = model.score_image(&features)?;
+        let head = head_start.elapsed();
         let scores = Scores {
-            images: simplenet_kernels::maps::image_scores(&patches, [1, rows, columns])?,
-            patches,
+            images: vec![scored.image],
+            patches: scored.patches,
             shape: [1, rows, columns],
         };
         let map = scores.maps(config.preprocess.crop, config.evaluate.blur_sigma)?;
-        let milliseconds = start.elapsed().as_secs_f64() * 1e3;
+        let whole = start.elapsed();
         std::hint::black_box(map);
-        if index >= warmup {
-            recorded.push(Recorded::new("latency_ms", index - warmup, milliseconds));
+        if let Some(x) = index.checked_sub(warmup) {
+            recorded.push(Recorded::new("latency_ms", x, whole.as_secs_f64() * 1e3));
+            recorded.push(Recorded::new("head_ms", x, head.as_secs_f64() * 1e3));
         }
     }
     Ok(recorded)
+}
+
+/// Bytes of a fitted method in a detector file, without the backbone.
+pub(crate) fn model_bytes(model: &Model) -> usize {
+    model.stored_tensors("").iter().map(|tensor| tensor.bytes.len()).sum()
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use simplenet::config::{Config, FeatureScale, Features, Sizes};
-use simplenet::device::{Device, FeatureBank, HeadInTraining};
-use simplenet::{BankMemory, Evaluation, Pipeline, Scores, Truth};
+use simplenet::device::{Device, FeatureBank};
+use simplenet::{BankMemory, Evaluation, Method, Model, Pipeline, Scores, Truth};
 use simplenet_backbone::Backbone;
 use simplenet_data::{Dataset, Source};
 use simplenet_heads::{Head, Standardizer};
@@ -22,6 +22,7 @@ use crate::plan::Cell;
 use crate::progress::Progress;
 use crate::record::{self, Recorded};
 use crate::sheets::{self, Shown};
+use crate::workspace;
 
 /// Set by Ctrl-C.
 pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
@@ -73,10 +74,19 @@ struct Banks {
     standardizer: Standardizer,
 }
 
+/// A method fitted to a training bank, and what it scored.
+struct Fitted {
+    model: Model,
+    judged: Selections,
+    time: Duration,
+    recorded: Vec<Recorded>,
+}
+
 /// The state after some epoch, and what it scored.
 #[derive(Clone)]
 struct Judged {
-    epoch: usize,
+    /// None where the method has no epochs.
+    epoch: Option<usize>,
     evaluation: Evaluation,
     scores: Scores,
     /// How long scoring took.
@@ -91,19 +101,16 @@ struct Selections {
 }
 
 impl Selections {
-    /// Scores the test bank and returns the image AUROC. The pixel metrics, which cost more than the scores, are computed
-    /// only where they decide: at the end and where the image AUROC is at least the best one.
+    /// Judges scores of the test bank, which took `scoring`, and returns the image AUROC. The pixel metrics, which cost more
+    /// than the scores, are computed only where they decide: at the end and where the image AUROC is at least the best one.
     fn judge(
         &mut self,
-        epoch: usize,
+        epoch: Option<usize>,
         is_last: bool,
-        head: &HeadInTraining<'_>,
+        (scores, scoring): (Scores, Duration),
         config: &Config,
         banks: &Banks,
     ) -> Result<f64> {
-        let start = Instant::now();
-        let scores = head.score(&banks.test, banks.pipeline.grid())?;
-        let scoring = start.elapsed();
         let image = image_metrics(&scores.images, &banks.truth.anomalous)?;
         let highest = self.best.as_ref().map(|best| best.evaluation.image.auroc);
         if !is_last && highest.is_some_and(|highest| image.auroc < highest) {
@@ -245,7 +252,8 @@ impl Run<'_> {
         Ok((bank, extract))
     }
 
-    fn cell(&self, cell: &Cell, dataset: &Dataset, banks: &Banks, progress: &Progress) -> Result<String> {
+    /// SimpleNet, with evaluations on the way.
+    fn train(&self, cell: &Cell, banks: &Banks, progress: &Progress) -> Result<Fitted> {
         let config = &cell.config;
         let mut head = Head::new(config.head_config(banks.pipeline.dim()), cell.seed)?;
         if config.scale == FeatureScale::Standardised {
@@ -269,7 +277,9 @@ impl Run<'_> {
                 }
                 if is_last || report.epoch.is_multiple_of(config.evaluate.every) {
                     let start = Instant::now();
-                    let auroc = judged.judge(report.epoch, is_last, &head, config, banks)?;
+                    let scores = head.score(&banks.test, banks.pipeline.grid())?;
+                    let scored = (scores, start.elapsed());
+                    let auroc = judged.judge(Some(report.epoch), is_last, scored, config, banks)?;
                     if *self.show == Show::Convergence {
                         recorded.push(Recorded::new("image_auroc", report.epoch, auroc));
                     }
@@ -278,7 +288,51 @@ impl Run<'_> {
                 Ok(ControlFlow::Continue(()))
             },
         )?;
-        let train_time = start.elapsed() - judging;
+        let time = start.elapsed() - judging;
+        Ok(Fitted {
+            model: Model::of_head(head)?,
+            judged,
+            time,
+            recorded,
+        })
+    }
+
+    /// A method without epochs: there is one state, so it is `last` and `best`.
+    fn fit(&self, cell: &Cell, banks: &Banks, progress: &Progress) -> Result<Fitted> {
+        progress.phase(&format!("{} fitting", cell.category), 1);
+        let what = cell.config.method.name();
+        let (train, test) = (banks.train.host(what)?, banks.test.host(what)?);
+        let start = Instant::now();
+        let model = Model::fit(train, &cell.config, cell.seed, |_, _| {
+            Ok::<_, anyhow::Error>(ControlFlow::Continue(()))
+        })?;
+        let time = start.elapsed();
+        check_stop()?;
+        let mut judged = Selections::default();
+        let start = Instant::now();
+        let scored = (Scores::by(&model, test, banks.pipeline.grid())?, start.elapsed());
+        judged.judge(None, true, scored, &cell.config, banks)?;
+        Ok(Fitted {
+            model,
+            judged,
+            time,
+            recorded: Vec::new(),
+        })
+    }
+
+    fn cell(&self, cell: &Cell, dataset: &Dataset, banks: &Banks, progress: &Progress) -> Result<String> {
+        let config = &cell.config;
+        workspace::forget_peak_memory();
+        let Fitted {
+            model,
+            judged,
+            time: train_time,
+            mut recorded,
+        } = match config.method {
+            Method::SimpleNet => self.train(cell, banks, progress)?,
+            Method::PatchCore(_) | Method::Padim(_) => self.fit(cell, banks, progress)?,
+        };
+        let peak = workspace::peak_memory();
         let last = judged
             .last
             .ok_or_else(|| anyhow!("training ended before its last epoch"))?;
@@ -288,12 +342,14 @@ impl Run<'_> {
         let per_image = judged_in.as_secs_f64() * 1e3 / dataset.test.len() as f64;
         let best = judged.best.as_ref().unwrap_or(&last);
 
-        match self.show {
-            Show::Deviations => recorded.extend(record::deviations(&head, &banks.train)?),
-            Show::Speed { warmup, images } => {
+        match (self.show, &model) {
+            (Show::Deviations, Model::SimpleNet(network)) => {
+                recorded.extend(record::deviations(&network.head, &banks.train)?);
+            }
+            (Show::Speed { warmup, images }, _) => {
                 recorded.extend(record::latencies(
                     &banks.pipeline,
-                    &head,
+                    &model,
                     dataset,
                     config,
                     *warmup,
@@ -302,10 +358,14 @@ impl Run<'_> {
             }
             _ => {}
         }
+        if matches!(self.show, Show::Speed { .. } | Show::Categories { .. }) {
+            recorded.push(Recorded::new("model_bytes", 0, record::model_bytes(&model) as f64));
+            recorded.extend(peak.map(|bytes| Recorded::new("peak_bytes", 0, bytes as f64)));
+        }
         let row = |selection, judged: &Judged| {
             let pixel = judged.evaluation.pixel;
             Row {
-                epoch: u32::try_from(judged.epoch).ok(),
+                epoch: judged.epoch.and_then(|epoch| u32::try_from(epoch).ok()),
                 image_auroc: Some(judged.evaluation.image.auroc),
                 pixel_auroc: pixel.map(|pixel| pixel.auroc),
                 aupro: pixel.map(|pixel| pixel.aupro),
@@ -350,12 +410,13 @@ impl Run<'_> {
             ),
             None => format!("{:.1} / –", judged.evaluation.image.auroc * 100.0),
         };
+        let numbers = match best.epoch {
+            Some(epoch) => format!("{} last, {} best (epoch {epoch})", percent(&last), percent(best)),
+            None => percent(&last),
+        };
         Ok(format!(
-            "{}    I-AUROC / P-AUROC {} last, {} best (epoch {})    {:.0} s",
+            "{}    I-AUROC / P-AUROC {numbers}    {:.0} s",
             cell.label(),
-            percent(&last),
-            percent(best),
-            best.epoch,
             (banks.extract + train_time).as_secs_f64()
         ))
     }

@@ -103,3 +103,17 @@ pub(crate) fn memory_budget() -> u64 {
     });
     available.map_or(UNKNOWN, |kib| kib * 1024 / 2)
 }
+
+/// Lets [`peak_memory`] begin anew, where the system can do that.
+pub(crate) fn forget_peak_memory() {
+    // "5" resets the peak of the resident set (proc(5)). Elsewhere the peak stays that of the process.
+    _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// The most memory that the process had resident since [`forget_peak_memory`], in bytes.
+pub(crate) fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}

@@ -96,19 +96,97 @@ fn every_dimension_has_a_deviation_before_and_after_the_adaptor() {
 }
 
 #[test]
-fn a_backbone_without_weights_is_named_and_the_others_run_and_are_timed() {
+fn a_backbone_without_weights_is_named_and_methods_are_timed_whole_and_without_the_backbone() {
     let folder = TempDir::new().unwrap();
     let (data, out) = (one_category(folder.path()), folder.path().join("out"));
-    let output = run("fig2", &out, &["--data", &data, "--only", "variant=efficientnet_lite0"]);
+    let only = [
+        "--only",
+        "variant=simplenet-efficientnet_lite0",
+        "--only",
+        "variant=patchcore-10",
+    ];
+    let output = run("fig2", &out, &[&["--data", &data], &only[..]].concat());
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("p99 (ms)") && text.contains("Not run here: "), "{text}");
+    assert!(
+        text.contains("times as fast as patchcore-10 (head ") && text.contains("the paper says nearly 8 times"),
+        "{text}"
+    );
     assert!(
         stderr(&output).contains("data fetch weights --backbone resnet101"),
         "{}",
         stderr(&output)
     );
-    let points = cells(&out.join("fig2.measurements.csv"), &["quantity"]);
-    assert_eq!(points.len(), 100);
+    let times = cells(
+        &out.join("fig2.measurements.csv"),
+        &["variant", "quantity", "x", "value"],
+    );
+    for variant in ["simplenet-efficientnet_lite0", "patchcore-10"] {
+        let of = |quantity: &str| -> Vec<f64> {
+            let of = times.iter().filter(|row| row[0] == variant && row[1] == quantity);
+            of.map(|row| row[3].parse().unwrap()).collect()
+        };
+        let (whole, head) = (of("latency_ms"), of("head_ms"));
+        assert_eq!((whole.len(), head.len()), (100, 100));
+        assert!(
+            whole.iter().zip(&head).all(|(whole, head)| head < whole),
+            "a part is less than the whole"
+        );
+    }
+}
+
+#[test]
+fn three_methods_share_one_extraction_and_only_the_one_with_epochs_selects() {
+    let folder = TempDir::new().unwrap();
+    let (data, out) = (one_category(folder.path()), folder.path().join("out"));
+    let output = run("table1", &out, &["--data", &data]);
+    let columns = [
+        "variant",
+        "selection",
+        "epoch",
+        "image_auroc",
+        "aupro",
+        "extract_seconds",
+    ];
+    let rows = cells(&out.join("table1.csv"), &columns);
+    let named: Vec<[&str; 3]> = rows.iter().map(|row| [&*row[0], &*row[1], &*row[2]]).collect();
+    assert_eq!(named[0], ["simplenet", "last", "2"]);
+    assert_eq!(
+        named[2..],
+        [
+            ["padim", "last", ""],
+            ["padim", "best", ""],
+            ["patchcore-10", "last", ""],
+            ["patchcore-10", "best", ""]
+        ]
+    );
+    assert!(
+        rows.iter().all(|row| row[5] == rows[0][5]),
+        "one measured time is all rows'"
+    );
+    assert_eq!(rows[2][3..], rows[3][3..]);
+    assert_ne!(
+        rows[2][3..5],
+        rows[4][3..5],
+        "methods that score alike would be one method"
+    );
+
+    // 4704 patches of 152 channels: a tenth of them, and a mean and half a matrix of 100 channels for 784 positions.
+    let bytes: Vec<usize> = cells(&out.join("table1.measurements.csv"), &["quantity", "value"])
+        .iter()
+        .filter(|row| row[0] == "model_bytes")
+        .map(|row| row[1].parse::<f64>().unwrap() as usize)
+        .collect();
+    let [_, padim, patchcore] = bytes[..] else {
+        panic!("{bytes:?}");
+    };
+    assert_eq!(patchcore, 470 * 152 * 4);
+    assert!((784 * 5150 * 4..784 * 5150 * 4 + 1000).contains(&padim), "{padim}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("peak memory (MB)") && text.contains("patchcore-10"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -128,7 +206,7 @@ fn a_sweep_over_the_noise_is_drawn_over_the_numbers_of_its_configurations() {
     run("fig5", &out, &only);
     let svg = fs::read_to_string(out.join("figures/fig5.svg")).unwrap();
     assert!(
-        svg.contains("standard deviations") && svg.contains("ours elsewhere: 0.3"),
+        svg.contains("standard deviations") && svg.contains("our choice: 0.3"),
         "{svg}"
     );
     let sha = &cells(&out.join("fig5.csv"), &["config_sha256"])[0][0];

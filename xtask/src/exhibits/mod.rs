@@ -65,7 +65,7 @@ impl Exhibits {
             let context = || format!("experiment `{}`, {}", experiment.id, part.about);
             let mut tables = match &experiment.show {
                 Show::Categories { methods } => tables::categories(&part, methods, &published),
-                Show::Speed { .. } => tables::speed(&part),
+                Show::Speed { .. } => tables::speed(&part, folder, &published),
                 _ => tables::variants(&part, &published),
             }
             .with_context(context)?;
@@ -77,7 +77,7 @@ impl Exhibits {
                 Show::Sweep { key, label, log, mark } => figures::sweep(&part, folder, key, label, *log, mark),
                 Show::Convergence => figures::convergence(&part),
                 Show::Deviations => figures::deviations(&part),
-                Show::Speed { .. } => figures::speed(&part, &published),
+                Show::Speed { .. } => figures::speed(&part, folder, &published),
                 Show::Categories { .. } | Show::Variants | Show::Qualitative => Ok(Vec::new()),
             };
             exhibits.figures.extend(figures.with_context(context)?);

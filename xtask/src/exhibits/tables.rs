@@ -8,6 +8,7 @@ use simplenet_report::{
 };
 
 use super::{Part, distinct, mean_and_deviation};
+use crate::folder::RunFolder;
 
 const AUROCS: [Metric; 2] = [Metric::ImageAuroc, Metric::PixelAuroc];
 /// Column of docs/paper that has the paper's own numbers.
@@ -15,12 +16,37 @@ const OURS: &str = "SimpleNet";
 
 type Captioned = Vec<(String, Table)>;
 
-/// A line per category; one table per variant.
+/// Of several methods what each costs and their line per category; then, of every one that selects an epoch, a line per
+/// category as in Table 1.
 pub(super) fn categories(part: &Part, methods: &[String], published: &Published) -> Result<Captioned> {
     let has_pixels = part.rows.iter().any(|row| row.pixel_auroc.is_some());
+    let variants = distinct(part.rows.iter().map(|row| row.variant.as_str()));
     let mut tables = Vec::new();
-    for variant in distinct(part.rows.iter().map(|row| row.variant.as_str())) {
+    if variants.len() > 1 {
+        tables.push(costs(part, &variants));
+        let last: Vec<Row> = part
+            .rows
+            .iter()
+            .filter(|row| row.selection == Selection::Last)
+            .cloned()
+            .collect();
+        let by_category = Pivot {
+            rows: Dimension::Category,
+            columns: Dimension::Variant,
+            metrics: if has_pixels { &AUROCS } else { &AUROCS[..1] },
+            published: None,
+        };
+        tables.push((
+            format!("`last` per category, {}", part.about),
+            pivot(&last, &by_category)?,
+        ));
+    }
+    for variant in variants {
         let rows: Vec<Row> = part.rows.iter().filter(|row| row.variant == variant).cloned().collect();
+        // Without epochs nothing is selected: the table would show every number twice.
+        if rows.iter().all(|row| row.epoch.is_none() && row.error.is_none()) {
+            continue;
+        }
         let is_toy = rows.iter().any(|row| row.dataset.starts_with("toy"));
         // The categories of another data set are not the paper's.
         let methods: Vec<&str> = if is_toy {
@@ -36,6 +62,76 @@ pub(super) fn categories(part: &Part, methods: &[String], published: &Published)
         tables.push((format!("{variant}, {}", part.about), table));
     }
     Ok(tables)
+}
+
+/// A line per variant, averaged over categories and seeds: how good, how fast, how large.
+fn costs(part: &Part, variants: &[&str]) -> (String, Table) {
+    let headings = [
+        "I-AUROC",
+        "P-AUROC",
+        "AUPRO",
+        "images/s",
+        "fitting (s)",
+        "model (MB)",
+        "peak memory (MB)",
+    ];
+    let line = |variant: &&str| {
+        let rows: Vec<&Row> = part
+            .rows
+            .iter()
+            .filter(|row| row.variant == *variant && row.selection == Selection::Last)
+            .collect();
+        let mean = |of: &dyn Fn(&Row) -> Option<f64>, decimals: usize| {
+            let values: Vec<f64> = rows.iter().filter_map(|row| of(row)).collect();
+            number(mean_and_deviation(&values).map(|(mean, _)| mean), decimals)
+        };
+        let percent = |metric: Metric| mean(&|row| metric.of(row).map(|value| 100.0 * value), 1);
+        Line::Cells(vec![
+            (*variant).to_string(),
+            percent(Metric::ImageAuroc),
+            percent(Metric::PixelAuroc),
+            percent(Metric::Aupro),
+            mean(&|row| row.ms_per_image.map(|milliseconds| 1e3 / milliseconds), 1),
+            mean(&|row| row.train_seconds, 1),
+            number(measured(part, variant, "model_bytes").map(|bytes| bytes / 1e6), 1),
+            number(measured(part, variant, "peak_bytes").map(|bytes| bytes / 1e6), 0),
+        ])
+    };
+    let table = Table {
+        columns: columns("method", &headings),
+        lines: variants.iter().map(line).collect(),
+        notes: vec![
+            "At `last`. Images per second: the test set at once, from its files to its smoothed maps. Fitting: without the \
+             extraction of features. Model: what a detector file holds beside the backbone. Peak memory: of the whole process \
+             while it fits and evaluates, with the features of all training and test images."
+                .into(),
+        ],
+    };
+    let categories = distinct(part.rows.iter().map(|row| row.category.as_str())).len();
+    (format!("Mean of {categories} categories, {}", part.about), table)
+}
+
+fn columns(first: &str, numbers: &[&str]) -> Vec<Column> {
+    let column = |heading: &str, align| Column {
+        heading: heading.into(),
+        align,
+    };
+    let numbers = numbers.iter().map(|heading| column(heading, Align::Right));
+    std::iter::once(column(first, Align::Left)).chain(numbers).collect()
+}
+
+fn number(value: Option<f64>, decimals: usize) -> String {
+    value.map_or("–".into(), |value| format!("{value:.decimals$}"))
+}
+
+/// Mean of a quantity over the cells of a variant.
+fn measured(part: &Part, variant: &str, quantity: &str) -> Option<f64> {
+    let of = part
+        .measurements
+        .iter()
+        .filter(|measurement| measurement.variant == variant && measurement.quantity == quantity);
+    let values: Vec<f64> = of.map(|measurement| measurement.value).collect();
+    mean_and_deviation(&values).map(|(mean, _)| mean)
 }
 
 /// Image AUROC per category with the average, and what is published of the average.
@@ -113,36 +209,53 @@ pub(super) fn variants(part: &Part, published: &Published) -> Result<Captioned> 
     Ok(tables)
 }
 
-/// Accuracy and the time of single images, per variant.
-pub(super) fn speed(part: &Part) -> Result<Captioned> {
-    let mut columns = vec![Column {
-        heading: "method".into(),
-        align: Align::Left,
-    }];
-    columns.extend(
-        ["I-AUROC (last)", "p50 (ms)", "p99 (ms)", "images/s", "images timed"].map(|heading| Column {
-            heading: heading.into(),
-            align: Align::Right,
-        }),
-    );
-    let lines = speeds(part).into_iter().map(|speed| {
+/// Accuracy, the time of single images and what else a method costs, per variant; and what the paper claims of the times.
+pub(super) fn speed(part: &Part, folder: &RunFolder, published: &Published) -> Result<Captioned> {
+    let headings = [
+        "backbone",
+        "I-AUROC",
+        "P-AUROC",
+        "AUPRO",
+        "p50 (ms)",
+        "p99 (ms)",
+        "images/s",
+        "head p50 (ms)",
+        "fitting (s)",
+        "model (MB)",
+        "peak memory (MB)",
+    ];
+    let speeds = speeds(part, folder)?;
+    let lines = speeds.iter().map(|speed| {
         Line::Cells(vec![
-            speed.variant,
-            speed.auroc.map_or("–".into(), |auroc| format!("{auroc:.1}")),
-            format!("{:.1}", speed.p50),
-            format!("{:.1}", speed.p99),
-            format!("{:.1}", 1e3 / speed.p50),
-            speed.images.to_string(),
+            speed.variant.clone(),
+            speed.backbone.clone(),
+            number(speed.percent[0], 1),
+            number(speed.percent[1], 1),
+            number(speed.percent[2], 1),
+            number(Some(speed.p50), 1),
+            number(Some(speed.p99), 1),
+            number(Some(1e3 / speed.p50), 1),
+            number(speed.head, 2),
+            number(speed.fitting, 1),
+            number(
+                measured(part, &speed.variant, "model_bytes").map(|bytes| bytes / 1e6),
+                1,
+            ),
+            number(measured(part, &speed.variant, "peak_bytes").map(|bytes| bytes / 1e6), 0),
         ])
     });
     let mut table = Table {
-        columns,
+        columns: columns("method", &headings),
         lines: lines.collect(),
         notes: Vec::new(),
     };
+    table.columns[1].align = Align::Left;
     table.notes.push(
-        "One image at a time, from its file to its smoothed map; p50 and p99 are percentiles over all images of all categories.".into(),
+        "At `last`. One image at a time, from its file to its smoothed map; head: of that, from the patch features to the \
+         scores. p50 and p99 are percentiles over the timed images of all categories."
+            .into(),
     );
+    table.notes.extend(ratios(&speeds, published));
     let mut machines: Vec<String> = part
         .rows
         .iter()
@@ -153,45 +266,106 @@ pub(super) fn speed(part: &Part) -> Result<Captioned> {
     Ok(vec![(format!("Mean of categories, {}", part.about), table)])
 }
 
+/// How many times as fast SimpleNet is as each PatchCore on the same backbone, beside the paper's claim.
+fn ratios(speeds: &[Speed], published: &Published) -> Option<String> {
+    let mut ratios = Vec::new();
+    for patchcore in speeds.iter().filter(|speed| speed.method == "patchcore") {
+        let simplenet = speeds
+            .iter()
+            .find(|speed| speed.method == "simplenet" && speed.backbone == patchcore.backbone);
+        if let Some(simplenet) = simplenet {
+            let head = patchcore.head.zip(simplenet.head).map(|(theirs, ours)| theirs / ours);
+            ratios.push(format!(
+                "{:.1} times as fast as {} (head {})",
+                patchcore.p50 / simplenet.p50,
+                patchcore.variant,
+                number(head, 1)
+            ));
+        }
+    }
+    let fps = |row: &str| {
+        let mut values = published.values().iter();
+        values
+            .find(|value| value.row == row && value.metric == "frames_per_second")
+            .map(|value| (value.value, value.column.clone()))
+    };
+    let claim = fps("SimpleNet")
+        .zip(fps("PatchCore"))
+        .map(|((ours, hardware), (theirs, _))| {
+            format!(
+                "; the paper says nearly {:.0} times, {ours} images/s, on {hardware} with its backbone",
+                ours / theirs
+            )
+        });
+    (!ratios.is_empty()).then(|| {
+        format!(
+            "From file to map SimpleNet is {}{}.",
+            ratios.join(", "),
+            claim.unwrap_or_default()
+        )
+    })
+}
+
 /// What Figure 2 shows of a variant.
 pub(super) struct Speed {
     pub(super) variant: String,
-    /// Percent, at `last`.
-    pub(super) auroc: Option<f64>,
-    /// Milliseconds.
+    /// `simplenet`, `patchcore` or `padim`.
+    pub(super) method: &'static str,
+    pub(super) backbone: String,
+    /// Image AUROC, pixel AUROC and AUPRO in percent, at `last`.
+    pub(super) percent: [Option<f64>; 3],
+    /// Milliseconds from file to map.
     pub(super) p50: f64,
     pub(super) p99: f64,
-    pub(super) images: usize,
+    /// Milliseconds from features to scores, p50.
+    pub(super) head: Option<f64>,
+    /// Seconds.
+    pub(super) fitting: Option<f64>,
 }
 
-pub(super) fn speeds(part: &Part) -> Vec<Speed> {
+pub(super) fn speeds(part: &Part, folder: &RunFolder) -> Result<Vec<Speed>> {
     let mut speeds = Vec::new();
     for variant in distinct(part.rows.iter().map(|row| row.variant.as_str())) {
-        let timed = part
-            .measurements
-            .iter()
-            .filter(|m| m.variant == variant && m.quantity == "latency_ms");
-        let mut times: Vec<f64> = timed.map(|measurement| measurement.value).collect();
-        times.sort_by(f64::total_cmp);
-        // The smallest time that at least so many percent do not exceed.
-        let percentile = |percent: usize| times[(times.len() * percent).div_ceil(100).max(1) - 1];
-        if times.is_empty() {
-            continue;
-        }
-        let of_variant = part
+        let times = |quantity: &str| {
+            let timed = part
+                .measurements
+                .iter()
+                .filter(|m| m.variant == variant && m.quantity == quantity);
+            let mut times: Vec<f64> = timed.map(|measurement| measurement.value).collect();
+            times.sort_by(f64::total_cmp);
+            times
+        };
+        let of_variant: Vec<&Row> = part
             .rows
             .iter()
-            .filter(|row| row.variant == variant && row.selection == Selection::Last);
-        let aurocs: Vec<f64> = of_variant.filter_map(|row| Metric::ImageAuroc.of(row)).collect();
+            .filter(|row| row.variant == variant && row.selection == Selection::Last)
+            .collect();
+        let (whole, head) = (times("latency_ms"), times("head_ms"));
+        let Some(first) = of_variant.first().filter(|_| !whole.is_empty()) else {
+            continue;
+        };
+        let mean = |of: &dyn Fn(&Row) -> Option<f64>| {
+            let values: Vec<f64> = of_variant.iter().filter_map(|row| of(row)).collect();
+            mean_and_deviation(&values).map(|(mean, _)| mean)
+        };
+        let percent = |metric: Metric| mean(&|row| metric.of(row).map(|value| 100.0 * value));
         speeds.push(Speed {
             variant: variant.to_string(),
-            auroc: mean_and_deviation(&aurocs).map(|(mean, _)| 100.0 * mean),
-            p50: percentile(50),
-            p99: percentile(99),
-            images: times.len(),
+            method: folder.config(&first.config_sha256)?.method.name(),
+            backbone: first.backbone.clone(),
+            percent: [Metric::ImageAuroc, Metric::PixelAuroc, Metric::Aupro].map(percent),
+            p50: percentile(&whole, 50),
+            p99: percentile(&whole, 99),
+            head: (!head.is_empty()).then(|| percentile(&head, 50)),
+            fitting: mean(&|row| row.train_seconds),
         });
     }
-    speeds
+    Ok(speeds)
+}
+
+/// The smallest of rising values that at least so many percent of them do not exceed.
+fn percentile(rising: &[f64], percent: usize) -> f64 {
+    rising[(rising.len() * percent).div_ceil(100).max(1) - 1]
 }
 
 /// The rows with the names that the paper gives to its variants.
