@@ -188,7 +188,7 @@ impl Library {
         })
     }
 
-    /// Names of the experiments there are, sorted.
+    /// Names of the experiments there are: tables, then figures, each in the order of the alphabet.
     pub(crate) fn ids(&self) -> Result<Vec<String>> {
         let entries =
             std::fs::read_dir(&self.folder).with_context(|| format!("failed to read `{}`", self.folder.display()))?;
@@ -208,11 +208,11 @@ impl Library {
                 ids.push(stem);
             }
         }
-        ids.sort();
+        ids.sort_by_key(|id| (!id.starts_with("table"), id.clone()));
         Ok(ids)
     }
 
-    /// Every experiment, in the order of their names.
+    /// Every experiment, in that order.
     pub(crate) fn all(&self) -> Result<Vec<Experiment>> {
         self.ids()?.iter().map(|id| self.experiment(id)).collect()
     }
