@@ -10,6 +10,7 @@ use simplenet_heads::cuda::{self, DeviceBank, DeviceHead, Products};
 use simplenet_heads::{Bank, EpochReport, Head, Standardizer, TrainConfig};
 #[cfg(feature = "cuda")]
 use simplenet_kernels::cuda::Gpu;
+#[cfg(feature = "cuda")]
 use simplenet_kernels::maps;
 
 use crate::error::Error;
@@ -121,6 +122,7 @@ impl FeatureBank {
     ///
     /// # Errors
     /// [`Error::Device`] where it is on a GPU; `what` needs it.
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "there is nowhere else"))]
     pub fn host(&self, what: &str) -> Result<&Bank, Error> {
         match self {
             FeatureBank::Host(bank) => Ok(bank),
