@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "it is a measurement")]
 
 #[path = "../tests/common/mod.rs"]
+#[expect(dead_code, reason = "what tests need")]
 mod common;
 
 use simplenet_backbone::{Arch, Backbone, Embedding, FeatureConfig, GpuExtractor, Precision, Stage};

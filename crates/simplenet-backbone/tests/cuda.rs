@@ -3,27 +3,14 @@
 
 #![expect(clippy::print_stdout, reason = "the distances are results")]
 
+#[expect(dead_code, reason = "what other tests need")]
 mod common;
+#[path = "../../simplenet-kernels/tests/gpu/mod.rs"]
+mod gpu;
 
+use gpu::gpu;
 use simplenet_backbone::{Arch, Backbone, Embedding, Extractor, FeatureConfig, GpuExtractor, Precision, Stage};
-use simplenet_kernels::cuda::{Buffer, Gpu};
-
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn gpu() -> Option<Gpu> {
-    match Gpu::new(0) {
-        Ok(gpu) => Some(gpu),
-        Err(error) => {
-            let error = error.to_string();
-            let reason = error.lines().next().unwrap_or_default();
-            assert!(
-                std::env::var_os("SIMPLENET_REQUIRE_GPU").is_none(),
-                "SIMPLENET_REQUIRE_GPU is set, and there is no GPU: {reason}"
-            );
-            eprintln!("skipped: there is no GPU ({reason})");
-            None
-        }
-    }
-}
+use simplenet_kernels::cuda::Buffer;
 
 const MEAN: Embedding = Embedding::Mean;
 const CODE: Embedding = Embedding::Code {

@@ -10,7 +10,7 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 // The shared memory that the launch asks for.
-#define DYNAMIC_SHARED(type, name) extern __shared__ __align__(16) type name[]
+#define DYNAMIC_SHARED(type, name) extern __shared__ __align__(1024) type name[]
 #endif
 
 #include <cstdint>
@@ -39,10 +39,13 @@ __device__ __forceinline__ void load8(const float* from, float (&to)[8]) {
 }
 __device__ __forceinline__ float upper_half(uint32_t word) { return __uint_as_float(word & 0xffff0000u); }
 __device__ __forceinline__ float lower_half(uint32_t word) { return __uint_as_float(word << 16); }
-__device__ __forceinline__ void load8(const __nv_bfloat16* from, float (&to)[8]) {
-    const uint4 words = *reinterpret_cast<const uint4*>(from);
+// Eight bf16 values as floats.
+__device__ __forceinline__ void unpack8(const uint4& words, float (&to)[8]) {
     to[0] = lower_half(words.x), to[1] = upper_half(words.x), to[2] = lower_half(words.y), to[3] = upper_half(words.y);
     to[4] = lower_half(words.z), to[5] = upper_half(words.z), to[6] = lower_half(words.w), to[7] = upper_half(words.w);
+}
+__device__ __forceinline__ void load8(const __nv_bfloat16* from, float (&to)[8]) {
+    unpack8(*reinterpret_cast<const uint4*>(from), to);
 }
 __device__ __forceinline__ uint32_t pack2(float low, float high) {
     return static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(low))) |
@@ -69,6 +72,11 @@ template <typename T> __device__ __forceinline__ T warp_sum(T value) {
 __device__ __forceinline__ void cp_async16(void* shared, const void* global, bool valid) {
     const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(valid ? 16 : 0));
+}
+// The same by way of the first cache, for what a block reads again soon.
+__device__ __forceinline__ void cp_async16_cached(void* shared, const void* global, bool valid) {
+    const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(valid ? 16 : 0));
 }
 // Ends a group of copies of this thread.
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;"); }

@@ -1,16 +1,18 @@
 // Convolution, bias, residual and activation in one kernel, as an implicit matrix product over activations stored
 // channels last.
 //
-// A convolution is C = A W^T with a row of A per output pixel: kernel x kernel taps of `in_channels` values, gathered on the
-// way to shared memory and never stored. Channels are padded with zeros to a multiple of 8, so every 16-byte piece of a
-// row lies within one tap. Reference: simplenet_kernels::engine::reference.
+// A convolution is C = A W^T with a row of A per output pixel: all taps of all `in_channels` values, gathered on the way to
+// shared memory and never stored. Channels are padded with zeros to a multiple of 8, so every 16-byte piece of a row lies
+// within one tap. In bf16, where matrix units are faster than the second cache can feed them, k runs over blocks of 64
+// channels first and taps second: neighbouring taps read nearly the same pixels, and find them in the first cache.
+// Reference: simplenet_kernels::engine::reference.
 #include "common.cuh"
 #include "hopper.cuh"
 
 struct ConvShape {
     int images, height, width, in_channels;
     int out_height, out_width, out_channels;
-    int kernel, stride, pad_top, pad_left;
+    int kernel_rows, kernel_columns, row_stride, column_stride, pad_top, pad_left;
     int activation;
     // Blocks that share the sum over k of a tile; the last one to finish adds them up in a fixed order.
     int splits;
@@ -27,10 +29,15 @@ constexpr int PIECES = 8;
 
 template <int TILE_N> constexpr int STAGE_BYTES = (TILE_M + TILE_N) * 128;
 
-// Where the rows of A that this thread copies begin, and which tap it is at.
+// 16-byte pieces of a pixel that are worked through tap by tap before the next ones: 64 channels, or all where they are no
+// multiple of that.
+__device__ __forceinline__ int block_pieces(const ConvShape& s) { return s.in_channels % 64 == 0 ? PIECES : s.in_channels / 8; }
+
+// Where the rows of A that this thread copies begin, and at which channels of which tap it is.
 struct Gather {
     int image[TILE_M / 32], top[TILE_M / 32], left[TILE_M / 32];
-    int piece, tap_row, tap_column;
+    // The first piece of the block, and the piece within it.
+    int block, piece, tap_row, tap_column;
 
     __device__ __forceinline__ Gather(const ConvShape& s, int first_row, int first_piece) {
         const int rows = s.images * s.out_height * s.out_width;
@@ -39,35 +46,39 @@ struct Gather {
             const int row = first_row + threadIdx.x / PIECES + 32 * i;
             const int x = row % s.out_width, rest = row / s.out_width;
             image[i] = row < rows ? rest / s.out_height * s.height : -1;
-            top[i] = rest % s.out_height * s.stride - s.pad_top;
-            left[i] = x * s.stride - s.pad_left;
+            top[i] = rest % s.out_height * s.row_stride - s.pad_top;
+            left[i] = x * s.column_stride - s.pad_left;
         }
-        const int pieces_per_tap = s.in_channels / 8;
-        const int at = first_piece + threadIdx.x % PIECES, tap = at / pieces_per_tap;
-        piece = at % pieces_per_tap;
-        tap_row = tap / s.kernel;
-        tap_column = tap % s.kernel;
+        const int per_tap = block_pieces(s), taps = s.kernel_rows * s.kernel_columns;
+        const int at = first_piece + threadIdx.x % PIECES, tap = at / per_tap % taps;
+        block = at / per_tap / taps * per_tap;
+        piece = at % per_tap;
+        tap_row = tap / s.kernel_columns;
+        tap_column = tap % s.kernel_columns;
     }
 
     __device__ __forceinline__ void advance(const ConvShape& s) {
-        const int pieces_per_tap = s.in_channels / 8;
+        const int per_tap = block_pieces(s);
         piece += PIECES;
-        while (piece >= pieces_per_tap) {
-            piece -= pieces_per_tap;
-            if (++tap_column == s.kernel) tap_column = 0, ++tap_row;
+        while (piece >= per_tap) {
+            piece -= per_tap;
+            if (++tap_column == s.kernel_columns) {
+                tap_column = 0;
+                if (++tap_row == s.kernel_rows) tap_row = 0, block += per_tap;
+            }
         }
     }
 
     __device__ __forceinline__ void copy(const ConvShape& s, const __nv_bfloat16* input, char* tile) const {
-        const int column = threadIdx.x % PIECES;
+        const int column = threadIdx.x % PIECES, channel = (block + piece) * 8;
 #pragma unroll
         for (int i = 0; i < TILE_M / 32; ++i) {
             const int y = top[i] + tap_row, x = left[i] + tap_column;
-            const bool inside = image[i] >= 0 && tap_row < s.kernel && unsigned(y) < unsigned(s.height) &&
+            const bool inside = image[i] >= 0 && channel < s.in_channels && unsigned(y) < unsigned(s.height) &&
                                 unsigned(x) < unsigned(s.width);
             const size_t pixel = inside ? size_t(image[i] + y) * s.width + x : 0;
             const int row = threadIdx.x / PIECES + 32 * i;
-            cp_async16(tile + swizzled(row, column), input + pixel * s.in_channels + (inside ? piece * 8 : 0), inside);
+            cp_async16_cached(tile + swizzled(row, column), input + pixel * s.in_channels + (inside ? channel : 0), inside);
         }
     }
 };
@@ -109,11 +120,10 @@ template <int TILE_N, bool WARPGROUPS>
 __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat16* input, const __nv_bfloat16* weight,
                                           const float* bias, const __nv_bfloat16* residual, __nv_bfloat16* output,
                                           float* workspace, int* arrivals) {
-    DYNAMIC_SHARED(char, unaligned);
-    char* shared = unaligned + (1024 - reinterpret_cast<uintptr_t>(unaligned) % 1024) % 1024;
+    DYNAMIC_SHARED(char, shared);
     const int rows = s.images * s.out_height * s.out_width;
     const int first_row = blockIdx.y * TILE_M, first_column = blockIdx.x * TILE_N;
-    const int pieces = s.kernel * s.kernel * (s.in_channels / 8);
+    const int pieces = s.kernel_rows * s.kernel_columns * (s.in_channels / 8);
     const int all_tiles = (pieces + PIECES - 1) / PIECES;
     const int first_tile = int(int64_t(all_tiles) * blockIdx.z / s.splits);
     const int tiles = int(int64_t(all_tiles) * (blockIdx.z + 1) / s.splits) - first_tile;
@@ -186,59 +196,77 @@ __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat1
         const int2 at = place<TILE_N, WARPGROUPS>(pair);
         *reinterpret_cast<float2*>(&staged[at.x * PITCH + at.y]) = make_float2(sums[2 * pair], sums[2 * pair + 1]);
     }
-    __syncthreads();
 
-    constexpr int PER_ROW = TILE_N / 8;
-    const size_t tile_index = size_t(blockIdx.y) * gridDim.x + blockIdx.x;
-    float* partials = workspace + tile_index * s.splits * (TILE_M * TILE_N);
+    // Eight channels of ROUNDS pixels are this thread's to finish.
+    constexpr int PER_ROW = TILE_N / 8, ROUNDS = TILE_M * PER_ROW / THREADS;
+    const int column_of_thread = threadIdx.x % PER_ROW * 8, column = first_column + column_of_thread;
+    auto row_of = [&](int round) { return int(threadIdx.x + round * THREADS) / PER_ROW; };
+    auto is_inside = [&](int round) { return first_row + row_of(round) < rows && column < s.out_channels; };
+    auto place_of = [&](int round) { return size_t(first_row + row_of(round)) * s.out_channels + column; };
+    float values[8], added[8];
+
     if (s.splits > 1) {
-        for (int index = threadIdx.x; index < TILE_M * PER_ROW; index += THREADS) {
-            float values[8];
-            load8(&staged[index / PER_ROW * PITCH + index % PER_ROW * 8], values);
-            store8(&partials[size_t(blockIdx.z) * (TILE_M * TILE_N) + index * 8], values);
+        const size_t tile_index = size_t(blockIdx.y) * gridDim.x + blockIdx.x;
+        float* partials = workspace + tile_index * s.splits * (TILE_M * TILE_N);
+        __syncthreads();
+#pragma unroll
+        for (int round = 0; round < ROUNDS; ++round) {
+            load8(&staged[row_of(round) * PITCH + column_of_thread], values);
+            store8(&partials[size_t(blockIdx.z) * (TILE_M * TILE_N) + (threadIdx.x + round * THREADS) * 8], values);
         }
         __threadfence();
         __syncthreads();
-        __shared__ int arrived;
-        if (threadIdx.x == 0) arrived = atomicAdd(&arrivals[tile_index], 1);
+        int* arrived = reinterpret_cast<int*>(shared);
+        if (threadIdx.x == 0) *arrived = atomicAdd(&arrivals[tile_index], 1);
         __syncthreads();
-        if (arrived != s.splits - 1) return;
+        const bool is_last = *arrived == s.splits - 1;
+        __syncthreads();
+        if (!is_last) return;
         __threadfence();
         if (threadIdx.x == 0) arrivals[tile_index] = 0;
-    }
-    for (int index = threadIdx.x; index < TILE_M * PER_ROW; index += THREADS) {
-        const int row = first_row + index / PER_ROW, column = first_column + index % PER_ROW * 8;
-        if (row >= rows || column >= s.out_channels) continue;
-        float values[8], added[8];
-        if (s.splits == 1) {
-            load8(&staged[index / PER_ROW * PITCH + index % PER_ROW * 8], values);
-        } else {
-            load8(&partials[index * 8], values);
-            for (int split = 1; split < s.splits; ++split) {
-                load8(&partials[size_t(split) * (TILE_M * TILE_N) + index * 8], added);
+        // Four rounds side by side: one after the other they would wait for memory as often as there are parts.
+        constexpr int TOGETHER = 4;
+#pragma unroll 1
+        for (int first = 0; first < ROUNDS; first += TOGETHER) {
+            float totals[TOGETHER][8] = {};
+#pragma unroll 2
+            for (int split = 0; split < s.splits; ++split) {
 #pragma unroll
-                for (int i = 0; i < 8; ++i) values[i] += added[i];
+                for (int at = 0; at < TOGETHER; ++at) {
+                    const int index = threadIdx.x + (first + at) * THREADS;
+                    load8(&partials[size_t(split) * (TILE_M * TILE_N) + index * 8], added);
+#pragma unroll
+                    for (int i = 0; i < 8; ++i) totals[at][i] += added[i];
+                }
             }
+#pragma unroll
+            for (int at = 0; at < TOGETHER; ++at) store8(&staged[row_of(first + at) * PITCH + column_of_thread], totals[at]);
         }
-        load8(&bias[column], added);
+    }
+    // Asked for before anything waits.
+    uint4 residuals[ROUNDS];
+    float biases[8] = {};
+    if (column < s.out_channels) load8(&bias[column], biases);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) values[i] += added[i];
-        const size_t at = size_t(row) * s.out_channels + column;
-        if (residual) {
-            load8(&residual[at], added);
+    for (int round = 0; round < ROUNDS; ++round) {
+        residuals[round] = make_uint4(0, 0, 0, 0);
+        if (residual && is_inside(round)) residuals[round] = *reinterpret_cast<const uint4*>(&residual[place_of(round)]);
+    }
+    __syncthreads();
 #pragma unroll
-            for (int i = 0; i < 8; ++i) values[i] += added[i];
-        }
+    for (int round = 0; round < ROUNDS; ++round) {
+        load8(&staged[row_of(round) * PITCH + column_of_thread], values);
+        unpack8(residuals[round], added);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) values[i] = activate(values[i], s.activation);
-        store8(&output[at], values);
+        for (int i = 0; i < 8; ++i) values[i] = activate(values[i] + biases[i] + added[i], s.activation);
+        if (is_inside(round)) store8(&output[place_of(round)], values);
     }
 }
 
 // Grid: (tiles of TILE_N channels, tiles of 128 pixels, splits); 256 threads; dynamic shared memory of STAGES stages, or
-// the staged tile where that is larger, and 1024 bytes for alignment.
+// the staged tile where that is larger.
 #define CONV_BF16(NAME, TILE_N, WARPGROUPS)                                                                               \
-    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                              \
+    extern "C" __global__ void __launch_bounds__(THREADS, WARPGROUPS ? 2 : 1)                                                              \
         NAME(ConvShape shape, const __nv_bfloat16* input, const __nv_bfloat16* weight, const float* bias,                 \
              const __nv_bfloat16* residual, __nv_bfloat16* output, float* workspace, int* arrivals) {                     \
         conv_bf16<TILE_N, WARPGROUPS>(shape, input, weight, bias, residual, output, workspace, arrivals);                 \
@@ -262,7 +290,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     __shared__ float b[2][F32_TILE_K][F32_TILE_N + 4];
     const int rows = s.images * s.out_height * s.out_width;
     const int first_row = blockIdx.y * TILE_M, first_column = blockIdx.x * F32_TILE_N;
-    const int depth = s.kernel * s.kernel * s.in_channels;
+    const int depth = s.kernel_rows * s.kernel_columns * s.in_channels;
     const int tiles = (depth + F32_TILE_K - 1) / F32_TILE_K;
 
     // Four values of k of two rows of A and of one filter are this thread's to copy.
@@ -272,13 +300,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         const int row = first_row + row_of_thread + 64 * i;
         const int rest = row / s.out_width;
         image[i] = row < rows ? rest / s.out_height * s.height : -1;
-        top[i] = rest % s.out_height * s.stride - s.pad_top;
-        left[i] = row % s.out_width * s.stride - s.pad_left;
+        top[i] = rest % s.out_height * s.row_stride - s.pad_top;
+        left[i] = row % s.out_width * s.column_stride - s.pad_left;
     }
     float4 next_a[2], next_b;
     auto fetch = [&](int tile) {
         const int k = tile * F32_TILE_K + k_of_thread, tap = k / s.in_channels, channel = k % s.in_channels;
-        const int tap_row = tap / s.kernel, tap_column = tap % s.kernel;
+        const int tap_row = tap / s.kernel_columns, tap_column = tap % s.kernel_columns;
         for (int i = 0; i < 2; ++i) {
             const int y = top[i] + tap_row, x = left[i] + tap_column;
             const bool inside = image[i] >= 0 && k < depth && unsigned(y) < unsigned(s.height) &&
@@ -362,14 +390,14 @@ __device__ __forceinline__ void depthwise(const ConvShape& s, const T* input, co
     const int x = pixel % s.out_width, y = pixel / s.out_width % s.out_height, image = pixel / s.out_width / s.out_height;
     float sums[8], values[8], weights[8];
     load8(&bias[channel], sums);
-    for (int tap_row = 0; tap_row < s.kernel; ++tap_row) {
-        const int from_y = y * s.stride - s.pad_top + tap_row;
+    for (int tap_row = 0; tap_row < s.kernel_rows; ++tap_row) {
+        const int from_y = y * s.row_stride - s.pad_top + tap_row;
         if (unsigned(from_y) >= unsigned(s.height)) continue;
-        for (int tap_column = 0; tap_column < s.kernel; ++tap_column) {
-            const int from_x = x * s.stride - s.pad_left + tap_column;
+        for (int tap_column = 0; tap_column < s.kernel_columns; ++tap_column) {
+            const int from_x = x * s.column_stride - s.pad_left + tap_column;
             if (unsigned(from_x) >= unsigned(s.width)) continue;
             load8(&input[((size_t(image) * s.height + from_y) * s.width + from_x) * s.in_channels + channel], values);
-            load8(&weight[(tap_row * s.kernel + tap_column) * s.out_channels + channel], weights);
+            load8(&weight[(tap_row * s.kernel_columns + tap_column) * s.out_channels + channel], weights);
 #pragma unroll
             for (int i = 0; i < 8; ++i) sums[i] += values[i] * weights[i];
         }
@@ -404,11 +432,11 @@ template <typename T> __device__ __forceinline__ void max_pool(const ConvShape& 
     float highest[8], values[8];
 #pragma unroll
     for (int i = 0; i < 8; ++i) highest[i] = -INFINITY;
-    for (int tap_row = 0; tap_row < s.kernel; ++tap_row) {
-        const int from_y = y * s.stride - s.pad_top + tap_row;
+    for (int tap_row = 0; tap_row < s.kernel_rows; ++tap_row) {
+        const int from_y = y * s.row_stride - s.pad_top + tap_row;
         if (unsigned(from_y) >= unsigned(s.height)) continue;
-        for (int tap_column = 0; tap_column < s.kernel; ++tap_column) {
-            const int from_x = x * s.stride - s.pad_left + tap_column;
+        for (int tap_column = 0; tap_column < s.kernel_columns; ++tap_column) {
+            const int from_x = x * s.column_stride - s.pad_left + tap_column;
             if (unsigned(from_x) >= unsigned(s.width)) continue;
             load8(&input[((size_t(image) * s.height + from_y) * s.width + from_x) * s.in_channels + channel], values);
 #pragma unroll
@@ -438,6 +466,22 @@ __device__ __forceinline__ void channels_last(const float* images, T* output, in
         }
         store8(&output[size_t(index) * padded + first], values);
     }
+}
+
+// Images [n, channels, height, width] of at most 4 channels to pairs of pixels [n, height, ceil(width / 2), 8]: a convolution
+// with stride 2 is one with stride 1 over pairs, and reads half as many zeros.
+extern "C" __global__ void pixel_pairs_bf16(const float* images, __nv_bfloat16* output, int count, int channels, int height, int width) {
+    const int pairs = (width + 1) / 2, index = blockIdx.x * blockDim.x + threadIdx.x;
+    if (index >= count * height * pairs) return;
+    const int pair = index % pairs, row = index / pairs % height, image = index / pairs / height;
+    float values[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+        const int channel = i % 4, column = 2 * pair + i / 4;
+        const bool inside = channel < channels && column < width;
+        values[i] = inside ? images[((size_t(image) * channels + channel) * height + row) * width + column] : 0.0f;
+    }
+    store8(&output[size_t(index) * 8], values);
 }
 
 extern "C" __global__ void channels_last_f32(const float* images, float* output, int count, int channels, int area, int padded) {

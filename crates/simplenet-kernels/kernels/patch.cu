@@ -37,33 +37,57 @@ __device__ __forceinline__ float share(const Tap& tap, int at, int reach) {
     return weight;
 }
 
-// Mean of every neighbourhood, zeros outside, resized to the patch grid: both are separable, so an output is one weighted
-// sum over at most (patch + 1)^2 pixels. Eight channels of one patch per thread.
+// Channels of a block of the mean embedding.
+constexpr int MEAN_CHANNELS = 128;
+
+// Mean of every neighbourhood, zeros outside, resized to the patch grid. Both are separable: a block makes one row of patches
+// for 128 channels, first the weighted sums down every column of the map, then of those across. Grid: (image times row of
+// patches, blocks of channels); dynamic shared memory: width times 128 floats.
 template <typename T> __device__ __forceinline__ void mean_embed(const PatchShape& s, const T* map, float* output) {
-    const int groups = (s.channels + 7) / 8;
-    const int index = blockIdx.x * blockDim.x + threadIdx.x;
-    if (index >= s.images * s.rows * s.columns * groups) return;
-    const int channel = index % groups * 8, position = index / groups;
-    const int x = position % s.columns, y = position / s.columns % s.rows, image = position / s.columns / s.rows;
+    DYNAMIC_SHARED(float, columns);
+    constexpr int GROUPS = MEAN_CHANNELS / 8;
+    const int y = blockIdx.x % s.rows, image = blockIdx.x / s.rows, first_channel = blockIdx.y * MEAN_CHANNELS;
     const int reach = s.patch / 2;
-    const Tap down = tap_of(y, s.height, s.rows), across = tap_of(x, s.width, s.columns);
+    const Tap down = tap_of(y, s.height, s.rows);
     const int top = max(down.low - reach, 0), bottom = min(down.high + reach, s.height - 1);
-    const int left = max(across.low - reach, 0), right = min(across.high + reach, s.width - 1);
-    float sums[8] = {}, values[8];
-    for (int row = top; row <= bottom; ++row) {
-        const float row_weight = share(down, row, reach);
-        for (int column = left; column <= right; ++column) {
-            const float weight = row_weight * share(across, column, reach);
+    float sums[8], values[8];
+    for (int index = threadIdx.x; index < s.width * GROUPS; index += blockDim.x) {
+        const int channel = first_channel + index % GROUPS * 8, column = index / GROUPS;
+        if (channel >= s.channels) continue;
+#pragma unroll
+        for (int i = 0; i < 8; ++i) sums[i] = 0.0f;
+        for (int row = top; row <= bottom; ++row) {
+            const float weight = share(down, row, reach);
             load8(&map[((size_t(image) * s.height + row) * s.width + column) * s.pitch + channel], values);
 #pragma unroll
             for (int i = 0; i < 8; ++i) sums[i] += weight * values[i];
         }
+        store8(&columns[index * 8], sums);
     }
+    __syncthreads();
     const float scale = 1.0f / float(s.patch * s.patch);
-    float* to = &output[size_t(position) * s.dim + s.first + channel];
+    for (int index = threadIdx.x; index < s.columns * GROUPS; index += blockDim.x) {
+        const int channel = first_channel + index % GROUPS * 8, x = index / GROUPS;
+        if (channel >= s.channels) continue;
+        const Tap across = tap_of(x, s.width, s.columns);
+        const int left = max(across.low - reach, 0), right = min(across.high + reach, s.width - 1);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        if (channel + i < s.channels) to[i] = sums[i] * scale;
+        for (int i = 0; i < 8; ++i) sums[i] = 0.0f;
+        for (int column = left; column <= right; ++column) {
+            const float weight = share(across, column, reach) * scale;
+            load8(&columns[(column * GROUPS + index % GROUPS) * 8], values);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) sums[i] += weight * values[i];
+        }
+        float* to = &output[(size_t(blockIdx.x) * s.columns + x) * s.dim + s.first + channel];
+        if ((s.dim | s.first) % 4 == 0 && channel + 8 <= s.channels) {
+            store8(to, sums);
+        } else {
+#pragma unroll
+            for (int i = 0; i < 8; ++i) {
+                if (channel + i < s.channels) to[i] = sums[i];
+            }
+        }
     }
 }
 

@@ -1,35 +1,22 @@
 //! Heads on a GPU against heads on the processor. Without a GPU they say that they are skipped; with
 //! `SIMPLENET_REQUIRE_GPU=1` that is a failure.
 
+#[path = "../../../simplenet-kernels/tests/gpu/mod.rs"]
+mod gpu;
+
 use std::ops::ControlFlow;
 
+use gpu::gpu;
 use simplenet_heads::cuda::{DeviceBank, DeviceHead, DeviceStep, Products, train as train_on};
 use simplenet_heads::{
     Adaptor, Bank, BankBuilder, EpochReport, Error, Head, HeadConfig, Loss, Optimizer, Rule, Standardizer, Step,
     TrainConfig, fill_noise, train,
 };
-use simplenet_kernels::cuda::{Gpu, Math};
+use simplenet_kernels::cuda::Math;
 use simplenet_kernels::noise::{NoiseKey, fill_normal};
 
 const DIM: usize = 40;
 const HIDDEN: usize = 72;
-
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn gpu() -> Option<Gpu> {
-    match Gpu::new(0) {
-        Ok(gpu) => Some(gpu),
-        Err(error) => {
-            let error = error.to_string();
-            let reason = error.lines().next().unwrap_or_default();
-            assert!(
-                std::env::var_os("SIMPLENET_REQUIRE_GPU").is_none(),
-                "SIMPLENET_REQUIRE_GPU is set, and there is no GPU: {reason}"
-            );
-            eprintln!("skipped: there is no GPU ({reason})");
-            None
-        }
-    }
-}
 
 /// Seven images of 33 rows: with two images to a step the last step has one, and no size is round.
 fn bank(seed: u64) -> Bank {

@@ -340,6 +340,7 @@ inline void cp_async16(void* shared, const void* global, bool valid) {
     if (valid) (void)*static_cast<const volatile char*>(global);  // fails here rather than at the wait
     emu::issue(emu::groups_of(emu::current->copies), emu::Copy{static_cast<char*>(shared), valid ? static_cast<const char*>(global) : nullptr});
 }
+inline void cp_async16_cached(void* shared, const void* global, bool valid) { cp_async16(shared, global, valid); }
 inline void cp_async_commit() { emu::commit(emu::groups_of(emu::current->copies)); }
 template <int N> inline void cp_async_wait() {
     emu::wait_for(emu::groups_of(emu::current->copies), N, [](const emu::Copy& copy) {

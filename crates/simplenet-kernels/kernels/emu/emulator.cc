@@ -46,6 +46,7 @@ const emu::Kernel KERNELS[] = {
     KERNEL(conv, max_pool_bf16),
     KERNEL(conv, channels_last_f32),
     KERNEL(conv, channels_last_bf16),
+    KERNEL(conv, pixel_pairs_bf16),
 
     KERNEL(head, hidden_sums),
     KERNEL(head, hidden_statistics),

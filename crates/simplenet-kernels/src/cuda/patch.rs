@@ -6,6 +6,11 @@ use super::gpu::{Argument, Buffer, Gpu, Grid, Span, arguments, int};
 use super::network::{DeviceMap, Values};
 use crate::patch::adaptive_bins;
 
+/// Channels of a block of the mean embedding.
+const MEAN_CHANNELS: usize = 128;
+/// Bytes of shared memory that every card since Ampere gives a block.
+const MOST_SHARED: usize = 99 << 10;
+
 /// As `patch.cu` declares it.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -29,11 +34,19 @@ arguments!(PatchShape);
 /// Where there is no map, the patch size is even, or `rows` has another size.
 pub fn mean_embed(gpu: &Gpu, maps: &[DeviceMap<'_>], patch: usize, rows: Span<'_, f32>) -> Result<()> {
     let dim = maps.iter().map(|map| map.c).sum();
-    let (first_map, positions) = check(maps, patch, dim, rows)?;
+    let (first_map, _) = check(maps, patch, dim, rows)?;
     let mut first = 0;
     for map in maps {
         let shape = shape_of(map, first_map, patch, dim, first)?;
-        let grid = Grid::over(positions * map.c.div_ceil(8));
+        let shared = map.w * MEAN_CHANNELS * size_of::<f32>();
+        if shared > MOST_SHARED {
+            bail!("a feature map of {} columns is wider than the embedding takes", map.w);
+        }
+        let grid = Grid {
+            blocks: [map.n * first_map.h, map.c.div_ceil(MEAN_CHANNELS), 1],
+            threads: [256, 1],
+            shared,
+        };
         match map.values {
             Values::F32(values) => gpu.launch("patch", "mean_embed_f32", grid, &[&shape, &values, &rows])?,
             Values::Bf16(values) => gpu.launch("patch", "mean_embed_bf16", grid, &[&shape, &values, &rows])?,

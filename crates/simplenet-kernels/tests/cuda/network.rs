@@ -5,7 +5,8 @@ use simplenet_kernels::cuda::network::{DeviceMap, Network, Values};
 use simplenet_kernels::engine::{Precision, reference};
 use simplenet_kernels::graph::{Activation, Conv, Graph, MaxPool, Padding, ValueId};
 
-use crate::support::{distance, gpu, values};
+use crate::gpu::gpu;
+use crate::support::{distance, values};
 
 /// Weights small enough that sums stay near 1.
 fn conv(input: ValueId, channels: (usize, usize), kernel: usize, groups: usize, seed: u64) -> Conv {

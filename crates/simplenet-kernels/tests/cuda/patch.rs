@@ -6,7 +6,8 @@ use simplenet_kernels::cuda::{Buffer, Gpu, patch as device};
 use simplenet_kernels::engine::FeatureMap;
 use simplenet_kernels::patch;
 
-use crate::support::{distance, gpu, values};
+use crate::gpu::gpu;
+use crate::support::{distance, values};
 
 fn map([n, h, w, c]: [usize; 4], seed: u64) -> FeatureMap {
     // Values that bf16 holds exactly, so that both precisions see the same map.

@@ -7,7 +7,8 @@ use simplenet_kernels::gemm::Accumulate;
 use simplenet_kernels::maps;
 use simplenet_kernels::noise::{self, NoiseKey};
 
-use crate::support::{distance, gpu, values};
+use crate::gpu::gpu;
+use crate::support::{distance, values};
 
 #[test]
 fn normals_have_the_bits_of_the_processor() {

@@ -1,24 +1,4 @@
-//! A GPU, or a word on why there is none; repeatable numbers; distances.
-
-use simplenet_kernels::cuda::Gpu;
-
-/// The first GPU.
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
-pub(crate) fn gpu() -> Option<Gpu> {
-    match Gpu::new(0) {
-        Ok(gpu) => Some(gpu),
-        Err(error) => {
-            let error = error.to_string();
-            let reason = error.lines().next().unwrap_or_default();
-            assert!(
-                std::env::var_os("SIMPLENET_REQUIRE_GPU").is_none(),
-                "SIMPLENET_REQUIRE_GPU is set, and there is no GPU: {reason}"
-            );
-            eprintln!("skipped: there is no GPU ({reason})");
-            None
-        }
-    }
-}
+//! Repeatable numbers and distances.
 
 /// Repeatable values in [-1, 1): splitmix64.
 pub(crate) fn values(count: usize, seed: u64) -> Vec<f32> {

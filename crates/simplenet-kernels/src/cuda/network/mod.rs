@@ -5,11 +5,14 @@
 //! which value (buffers are shared by values that do not live at the same time), how each launch is cut, and, for small
 //! batches, where the time between launches would show, the whole list captured.
 
+mod filters;
+
 use std::sync::Mutex;
 
 use candle_core::{Result, bail};
 use half::bf16;
 
+use self::filters::{Filters, PairedConv, padded};
 use super::gpu::{Argument, Buffer, Captured, Element, Gpu, Grid, NULL, Span, arguments, int};
 use crate::engine::Precision;
 use crate::graph::{Activation, Conv, Graph, Node, Padding, ValueId};
@@ -32,6 +35,8 @@ pub struct Network {
     graph: Graph,
     outputs: Vec<ValueId>,
     weights: Weights,
+    /// The node that reads the image as pairs of pixels, if any.
+    paired: Option<usize>,
     plans: Mutex<Vec<Plan>>,
 }
 
@@ -101,19 +106,16 @@ struct ConvShape {
     out_height: i32,
     out_width: i32,
     out_channels: i32,
-    kernel: i32,
-    stride: i32,
+    kernel_rows: i32,
+    kernel_columns: i32,
+    row_stride: i32,
+    column_stride: i32,
     pad_top: i32,
     pad_left: i32,
     activation: i32,
     splits: i32,
 }
 arguments!(ConvShape);
-
-/// Channels as they are stored.
-fn padded(channels: usize) -> usize {
-    channels.next_multiple_of(8)
-}
 
 impl Network {
     /// Packs the weights of `graph`, up to the last of `outputs`, and copies them to the GPU.
@@ -129,15 +131,24 @@ impl Network {
                 nodes.len()
             );
         }
+        let nodes = &nodes[..needed];
+        let paired = match precision {
+            Precision::F32 => None,
+            Precision::Bf16 => filters::paired_node(nodes, outputs),
+        };
         let weights = match precision {
-            Precision::F32 => Weights::F32(pack(gpu, &nodes[..needed], |value| value)?),
-            Precision::Bf16 => Weights::Bf16(pack(gpu, &nodes[..needed], bf16::from_f32)?),
+            Precision::F32 => Weights::F32(pack(gpu, nodes, |_, conv| Filters::new(conv).by_taps())?),
+            Precision::Bf16 => Weights::Bf16(pack(gpu, nodes, |index, conv| match paired == Some(index) {
+                true => PairedConv::new(conv).filters.by_blocks(),
+                false => Filters::new(conv).by_blocks(),
+            })?),
         };
         Ok(Network {
             gpu: gpu.clone(),
             graph: graph.clone(),
             outputs: outputs.to_vec(),
             weights,
+            paired,
             plans: Mutex::new(Vec::new()),
         })
     }
@@ -303,26 +314,28 @@ impl Network {
     fn launch_nodes<T: Element>(&self, plan: &Plan, layers: &[Option<Layer<T>>], values: &[Buffer<T>]) -> Result<()> {
         let of = |value: ValueId| values[plan.place[value.0]].all().address();
         let [batch, channels, height, width] = plan.input;
-        let to_channels_last = [
-            &plan.images.all() as &dyn Argument,
-            &of(ValueId::INPUT),
-            &int("images", batch)?,
-            &int("channels", channels)?,
-            &int("pixels", height * width)?,
-            &int("channels", padded(channels))?,
-        ];
-        let grid = Grid::over(batch * height * width);
-        self.gpu.launch(
-            "conv",
-            named::<T>("channels_last_f32", "channels_last_bf16"),
-            grid,
-            &to_channels_last,
-        )?;
+        let (images, into) = (plan.images.all(), of(ValueId::INPUT));
+        let [count, image_channels] = [int("images", batch)?, int("channels", channels)?];
+        if self.paired.is_some() {
+            let grid = Grid::over(batch * height * width.div_ceil(2));
+            let [height, width] = [int("rows", height)?, int("columns", width)?];
+            let arguments: [&dyn Argument; 6] = [&images, &into, &count, &image_channels, &height, &width];
+            self.gpu.launch("conv", "pixel_pairs_bf16", grid, &arguments)?;
+        } else {
+            let name = named::<T>("channels_last_f32", "channels_last_bf16");
+            let grid = Grid::over(batch * height * width);
+            let [area, pitch] = [int("pixels", height * width)?, int("channels", padded(channels))?];
+            let arguments: [&dyn Argument; 6] = [&images, &into, &count, &image_channels, &area, &pitch];
+            self.gpu.launch("conv", name, grid, &arguments)?;
+        }
         for (index, (node, layer)) in self.graph.nodes().iter().zip(layers).enumerate() {
             let made = ValueId(index + 1);
             match (node, layer) {
                 (Node::Conv(conv), Some(layer)) => {
-                    let shape = conv_shape(conv, plan.shapes[conv.input.0], plan.shapes[made.0])?;
+                    let mut shape = conv_shape(conv, plan.shapes[conv.input.0], plan.shapes[made.0])?;
+                    if self.paired == Some(index) {
+                        shape = over_pairs(shape, &PairedConv::new(conv));
+                    }
                     let residual = conv.residual.map_or(NULL, of);
                     self.convolve(plan, conv, layer, shape, [of(conv.input), residual, of(made)])?;
                 }
@@ -330,11 +343,8 @@ impl Network {
                     let as_conv = (pool.kernel, pool.stride, pool.padding, Activation::Linear);
                     let shape = shape_of(as_conv, plan.shapes[pool.input.0], plan.shapes[made.0])?;
                     let name = named::<T>("max_pool_f32", "max_pool_bf16");
-                    let grid = Grid::over(
-                        plan.shapes[made.0].iter().product::<usize>() / plan.shapes[made.0][1]
-                            * padded(plan.shapes[made.0][1])
-                            / 8,
-                    );
+                    let [n, c, h, w] = plan.shapes[made.0];
+                    let grid = Grid::over(n * h * w * padded(c) / 8);
                     self.gpu
                         .launch("conv", name, grid, &[&shape, &of(pool.input), &of(made)])?;
                 }
@@ -390,8 +400,7 @@ impl Network {
                 let grid = Grid {
                     blocks: [cut.channel_tiles, cut.pixel_tiles, cut.splits],
                     threads: [256, 1],
-                    // The kernel starts at the next multiple of 1024.
-                    shared: staged.max(stages) + 1024,
+                    shared: staged.max(stages),
                 };
                 let (workspace, arrivals) = (plan.workspace.all(), plan.arrivals.all());
                 let arguments: [&dyn Argument; 8] = [
@@ -455,7 +464,7 @@ impl Cut {
         let stages = (conv.kernel * conv.kernel * padded(conv.in_channels)).div_ceil(STAGE_DEPTH);
         let tiles = pixel_tiles * channel_tiles;
         // Four stages at least for each block, or the sum costs more than it saves.
-        let splits = (2 * processors / tiles).clamp(1, MOST_SPLITS).min((stages / 4).max(1));
+        let splits = (processors / tiles).clamp(1, MOST_SPLITS).min((stages / 4).max(1));
         Cut {
             channels,
             channel_tiles,
@@ -498,8 +507,10 @@ fn shape_of(
         out_height: small(out_height)?,
         out_width: small(out_width)?,
         out_channels: small(padded(out_channels))?,
-        kernel: small(kernel)?,
-        stride: small(stride)?,
+        kernel_rows: small(kernel)?,
+        kernel_columns: small(kernel)?,
+        row_stride: small(stride)?,
+        column_stride: small(stride)?,
         pad_top: small(padding.before_after(height, kernel, stride).0)?,
         pad_left: small(padding.before_after(width, kernel, stride).0)?,
         activation: match activation {
@@ -511,35 +522,39 @@ fn shape_of(
     })
 }
 
-fn pack<T: Element>(gpu: &Gpu, nodes: &[Node], convert: impl Fn(f32) -> T) -> Result<Vec<Option<Layer<T>>>> {
-    let layer = |node: &Node| {
+/// The same convolution over pairs of pixels.
+fn over_pairs(shape: ConvShape, paired: &PairedConv) -> ConvShape {
+    ConvShape {
+        width: (shape.width + 1) / 2,
+        in_channels: filters::PAIR as i32,
+        kernel_columns: paired.columns as i32,
+        column_stride: 1,
+        pad_left: paired.pad_left as i32,
+        ..shape
+    }
+}
+
+/// Copies the weights to the GPU; `dense` arranges those of the dense convolution that is node `index`.
+fn pack<T: Element>(
+    gpu: &Gpu,
+    nodes: &[Node],
+    dense: impl Fn(usize, &Conv) -> Vec<T>,
+) -> Result<Vec<Option<Layer<T>>>> {
+    let layer = |(index, node): (usize, &Node)| {
         let Node::Conv(conv) = node else { return Ok(None) };
-        let taps = conv.kernel * conv.kernel;
-        let out = padded(conv.out_channels);
         let mut bias = conv.bias.clone();
-        bias.resize(out, 0.0);
+        bias.resize(padded(conv.out_channels), 0.0);
         let bias = gpu.upload(&bias)?;
-        if conv.groups > 1 {
-            let mut weight = vec![0.0; taps * out];
-            for (channel, taps) in conv.weight.chunks_exact(taps).enumerate() {
-                for (tap, &value) in taps.iter().enumerate() {
-                    weight[tap * out + channel] = value;
-                }
-            }
-            let weight = gpu.upload(&weight)?;
-            return Ok(Some(Layer::Depthwise { weight, bias }));
-        }
-        let inputs = padded(conv.in_channels);
-        let mut weight = vec![T::default(); out * taps * inputs];
-        for (filter, channels) in conv.weight.chunks_exact(conv.in_channels * taps).enumerate() {
-            for (channel, cells) in channels.chunks_exact(taps).enumerate() {
-                for (tap, &value) in cells.iter().enumerate() {
-                    weight[(filter * taps + tap) * inputs + channel] = convert(value);
-                }
-            }
-        }
-        let weight = gpu.upload(&weight)?;
-        Ok(Some(Layer::Dense { weight, bias }))
+        Ok(Some(match conv.groups {
+            1 => Layer::Dense {
+                weight: gpu.upload(&dense(index, conv))?,
+                bias,
+            },
+            _ => Layer::Depthwise {
+                weight: gpu.upload(&filters::depthwise(conv))?,
+                bias,
+            },
+        }))
     };
-    nodes.iter().map(layer).collect()
+    nodes.iter().enumerate().map(layer).collect()
 }
