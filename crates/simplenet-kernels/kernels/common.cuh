@@ -18,12 +18,19 @@
 // Activation of a convolution, as simplenet_kernels::graph::Activation.
 enum Activation : int { LINEAR = 0, RELU = 1, RELU6 = 2 };
 
-__device__ __forceinline__ float activate(float x, int activation) {
-    // Written with comparisons that NaN fails, so that NaN passes through.
-    if (activation != LINEAR && x < 0.0f) x = 0.0f;
-    if (activation == RELU6 && x > 6.0f) x = 6.0f;
-    return x;
-}
+// What an activation lets through.
+struct Bounds {
+    float low, high;
+
+    __device__ __forceinline__ explicit Bounds(int activation)
+        : low(activation == LINEAR ? -INFINITY : 0.0f), high(activation == RELU6 ? 6.0f : INFINITY) {}
+
+    // NaN fails both comparisons and passes.
+    __device__ __forceinline__ float operator()(float x) const {
+        x = x < low ? low : x;
+        return x > high ? high : x;
+    }
+};
 
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }

@@ -33,24 +33,48 @@ template <int TILE_N> constexpr int STAGE_BYTES = (TILE_M + TILE_N) * 128;
 // multiple of that.
 __device__ __forceinline__ int block_pieces(const ConvShape& s) { return s.in_channels % 64 == 0 ? PIECES : s.in_channels / 8; }
 
-// Where the rows of A that this thread copies begin, and at which channels of which tap it is.
-struct Gather {
-    int image[TILE_M / 32], top[TILE_M / 32], left[TILE_M / 32];
-    // The first piece of the block, and the piece within it.
-    int block, piece, tap_row, tap_column;
+// Taps whose being inside the image fits a word.
+constexpr int MASKED_TAPS = 32;
 
-    __device__ __forceinline__ Gather(const ConvShape& s, int first_row, int first_piece) {
-        const int rows = s.images * s.out_height * s.out_width;
+// The rows of A that this thread copies: where each begins, and at which channels of which tap all of them are. Copies are
+// many and products fast, so all that does not change from tile to tile is worked out once.
+struct Gather {
+    // The pixel under the first tap, which may lie outside, and for each tap whether its pixel lies inside.
+    const __nv_bfloat16* first[TILE_M / 32];
+    uint32_t inside[TILE_M / 32];
+    // The first piece of the block, and the piece within it.
+    int block, piece, tap, tap_row, tap_column;
+
+    // Image (its first row), top and left of the kernel over output pixel `row`; a negative image past the last one.
+    __device__ __forceinline__ static int3 corner(const ConvShape& s, int row) {
+        const int x = row % s.out_width, rest = row / s.out_width;
+        const bool exists = row < s.images * s.out_height * s.out_width;
+        return make_int3(exists ? rest / s.out_height * s.height : -1, rest % s.out_height * s.row_stride - s.pad_top,
+                         x * s.column_stride - s.pad_left);
+    }
+
+    __device__ __forceinline__ static bool is_inside(const ConvShape& s, const int3& corner, int tap_row, int tap_column) {
+        return corner.x >= 0 && unsigned(corner.y + tap_row) < unsigned(s.height) &&
+               unsigned(corner.z + tap_column) < unsigned(s.width);
+    }
+
+    __device__ __forceinline__ Gather(const ConvShape& s, const __nv_bfloat16* input, int first_row, int first_piece) {
+        const int taps = s.kernel_rows * s.kernel_columns;
 #pragma unroll
         for (int i = 0; i < TILE_M / 32; ++i) {
-            const int row = first_row + threadIdx.x / PIECES + 32 * i;
-            const int x = row % s.out_width, rest = row / s.out_width;
-            image[i] = row < rows ? rest / s.out_height * s.height : -1;
-            top[i] = rest % s.out_height * s.row_stride - s.pad_top;
-            left[i] = x * s.column_stride - s.pad_left;
+            const int3 at = corner(s, first_row + threadIdx.x / PIECES + 32 * i);
+            first[i] = input + (int64_t(at.x + at.y) * s.width + at.z) * s.in_channels;
+            inside[i] = 0;
+            if (taps > MASKED_TAPS) continue;
+            uint32_t bit = 1;
+            for (int tap_row = 0; tap_row < s.kernel_rows; ++tap_row) {
+                for (int tap_column = 0; tap_column < s.kernel_columns; ++tap_column, bit <<= 1) {
+                    if (is_inside(s, at, tap_row, tap_column)) inside[i] |= bit;
+                }
+            }
         }
-        const int per_tap = block_pieces(s), taps = s.kernel_rows * s.kernel_columns;
-        const int at = first_piece + threadIdx.x % PIECES, tap = at / per_tap % taps;
+        const int per_tap = block_pieces(s), at = first_piece + threadIdx.x % PIECES;
+        tap = at / per_tap % taps;
         block = at / per_tap / taps * per_tap;
         piece = at % per_tap;
         tap_row = tap / s.kernel_columns;
@@ -62,23 +86,32 @@ struct Gather {
         piece += PIECES;
         while (piece >= per_tap) {
             piece -= per_tap;
+            ++tap;
             if (++tap_column == s.kernel_columns) {
                 tap_column = 0;
-                if (++tap_row == s.kernel_rows) tap_row = 0, block += per_tap;
+                if (++tap_row == s.kernel_rows) tap_row = 0, tap = 0, block += per_tap;
             }
         }
     }
 
-    __device__ __forceinline__ void copy(const ConvShape& s, const __nv_bfloat16* input, char* tile) const {
-        const int column = threadIdx.x % PIECES, channel = (block + piece) * 8;
+    __device__ __forceinline__ void copy(const ConvShape& s, const __nv_bfloat16* input, int first_row, char* tile) const {
+        const int row = threadIdx.x / PIECES, channel = (block + piece) * 8;
+        const int64_t offset = int64_t(tap_row * s.width + tap_column) * s.in_channels + channel;
+        char* to = tile + swizzled(row, threadIdx.x % PIECES);
+        if (s.kernel_rows * s.kernel_columns <= MASKED_TAPS) {
 #pragma unroll
+            for (int i = 0; i < TILE_M / 32; ++i) {
+                const bool is_there = (inside[i] >> tap & 1) && channel < s.in_channels;
+                cp_async16_cached(to + i * 32 * 128, is_there ? first[i] + offset : input, is_there);
+            }
+            return;
+        }
+#pragma unroll 1
         for (int i = 0; i < TILE_M / 32; ++i) {
-            const int y = top[i] + tap_row, x = left[i] + tap_column;
-            const bool inside = image[i] >= 0 && channel < s.in_channels && unsigned(y) < unsigned(s.height) &&
-                                unsigned(x) < unsigned(s.width);
-            const size_t pixel = inside ? size_t(image[i] + y) * s.width + x : 0;
-            const int row = threadIdx.x / PIECES + 32 * i;
-            cp_async16_cached(tile + swizzled(row, column), input + pixel * s.in_channels + (inside ? channel : 0), inside);
+            const int3 at = corner(s, first_row + row + 32 * i);
+            const bool is_there = is_inside(s, at, tap_row, tap_column) && channel < s.in_channels;
+            const __nv_bfloat16* from = input + (int64_t(at.x + at.y) * s.width + at.z) * s.in_channels + offset;
+            cp_async16_cached(to + i * 32 * 128, is_there ? from : input, is_there);
         }
     }
 };
@@ -128,19 +161,24 @@ __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat1
     const int first_tile = int(int64_t(all_tiles) * blockIdx.z / s.splits);
     const int tiles = int(int64_t(all_tiles) * (blockIdx.z + 1) / s.splits) - first_tile;
 
-    Gather gather(s, first_row, first_tile * PIECES);
+    Gather gather(s, input, first_row, first_tile * PIECES);
+    // The same for the filters, whose rows lie whole in memory.
+    const int row = threadIdx.x / PIECES, filter = first_column + row;
+    int piece = first_tile * PIECES + threadIdx.x % PIECES;
+    const __nv_bfloat16* from = weight + (size_t(filter) * pieces + piece) * 8;
+    const int64_t next_rows = int64_t(32) * pieces * 8;
     auto load = [&](int tile) {
         char* stage = shared + tile % STAGES * STAGE_BYTES<TILE_N>;
-        gather.copy(s, input, stage);
+        gather.copy(s, input, first_row, stage);
         gather.advance(s);
-        const int column = threadIdx.x % PIECES, piece = (first_tile + tile) * PIECES + column;
+        char* to = stage + TILE_M * 128 + swizzled(row, threadIdx.x % PIECES);
 #pragma unroll
         for (int i = 0; i < TILE_N / 32; ++i) {
-            const int row = threadIdx.x / PIECES + 32 * i, filter = first_column + row;
-            const bool inside = filter < s.out_channels && piece < pieces;
-            const size_t at = inside ? (size_t(filter) * pieces + piece) * 8 : 0;
-            cp_async16(stage + TILE_M * 128 + swizzled(row, column), weight + at, inside);
+            const bool is_there = filter + 32 * i < s.out_channels && piece < pieces;
+            cp_async16(to + i * 32 * 128, is_there ? from + i * next_rows : weight, is_there);
         }
+        piece += PIECES;
+        from += PIECES * 8;
     };
 
     float sums[TILE_N / 2] = {};
@@ -203,6 +241,7 @@ __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat1
     auto row_of = [&](int round) { return int(threadIdx.x + round * THREADS) / PER_ROW; };
     auto is_inside = [&](int round) { return first_row + row_of(round) < rows && column < s.out_channels; };
     auto place_of = [&](int round) { return size_t(first_row + row_of(round)) * s.out_channels + column; };
+    const Bounds bounds(s.activation);
     float values[8], added[8];
 
     if (s.splits > 1) {
@@ -258,7 +297,7 @@ __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat1
         load8(&staged[row_of(round) * PITCH + column_of_thread], values);
         unpack8(residuals[round], added);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) values[i] = activate(values[i] + biases[i] + added[i], s.activation);
+        for (int i = 0; i < 8; ++i) values[i] = bounds(values[i] + biases[i] + added[i]);
         if (is_inside(round)) store8(&output[place_of(round)], values);
     }
 }
@@ -363,6 +402,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
     if (first_column + column >= s.out_channels) return;
     const float4 biases = *reinterpret_cast<const float4*>(&bias[first_column + column]);
+    const Bounds bounds(s.activation);
     for (int i = 0; i < 8; ++i) {
         if (first_row + row + i >= rows) return;
         const size_t at = size_t(first_row + row + i) * s.out_channels + first_column + column;
@@ -371,8 +411,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             const float4 added = *reinterpret_cast<const float4*>(&residual[at]);
             value.x += added.x, value.y += added.y, value.z += added.z, value.w += added.w;
         }
-        value.x = activate(value.x, s.activation), value.y = activate(value.y, s.activation);
-        value.z = activate(value.z, s.activation), value.w = activate(value.w, s.activation);
+        value.x = bounds(value.x), value.y = bounds(value.y), value.z = bounds(value.z), value.w = bounds(value.w);
         *reinterpret_cast<float4*>(&output[at]) = value;
     }
 }
@@ -388,6 +427,7 @@ __device__ __forceinline__ void depthwise(const ConvShape& s, const T* input, co
     if (index >= s.images * s.out_height * s.out_width * groups) return;
     const int channel = index % groups * 8, pixel = index / groups;
     const int x = pixel % s.out_width, y = pixel / s.out_width % s.out_height, image = pixel / s.out_width / s.out_height;
+    const Bounds bounds(s.activation);
     float sums[8], values[8], weights[8];
     load8(&bias[channel], sums);
     for (int tap_row = 0; tap_row < s.kernel_rows; ++tap_row) {
@@ -409,7 +449,7 @@ __device__ __forceinline__ void depthwise(const ConvShape& s, const T* input, co
         for (int i = 0; i < 8; ++i) sums[i] += values[i];
     }
 #pragma unroll
-    for (int i = 0; i < 8; ++i) sums[i] = activate(sums[i], s.activation);
+    for (int i = 0; i < 8; ++i) sums[i] = bounds(sums[i]);
     store8(&output[at], sums);
 }
 
