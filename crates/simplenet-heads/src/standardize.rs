@@ -44,11 +44,11 @@ impl Standardizer {
                 (first, second)
             })
             .collect();
-        let sum = |of: fn(&(Vec<f64>, Vec<f64>)) -> &Vec<f64>| -> Vec<f64> {
-            let channel = |channel: usize| partials.iter().map(|partial| of(partial)[channel]).sum();
-            (0..dim).map(channel).collect()
-        };
-        let (first, second) = (sum(|partial| &partial.0), sum(|partial| &partial.1));
+        let channels = 0..dim;
+        let first = |channel: usize| partials.iter().map(|(first, _)| first[channel]).sum();
+        let second = |channel: usize| partials.iter().map(|(_, second)| second[channel]).sum();
+        let first: Vec<f64> = channels.clone().map(first).collect();
+        let second: Vec<f64> = channels.map(second).collect();
         Standardizer::from_moments(shift, (&first, &second), bank.rows() as f64)
     }
 

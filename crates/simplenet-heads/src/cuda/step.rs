@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use simplenet_kernels::cuda::hidden::{self, Adam, AdamRule, Loss, LossKind, Parameters, Sweeps, TOTALS};
-use simplenet_kernels::cuda::noise::{Progress, Source, gather};
+use simplenet_kernels::cuda::hidden::{self, Adam, AdamRule, Counters, Loss, LossKind, Parameters, Sweeps, TOTALS};
+use simplenet_kernels::cuda::noise::{Source, gather};
 use simplenet_kernels::cuda::{Buffer, Captured, Math, Matrix, Span, gemm};
 use simplenet_kernels::gemm::Accumulate;
 
@@ -42,8 +42,7 @@ pub struct DeviceStep<T: Product> {
     inner: Option<Inner<T>>,
     sweeps: Sweeps,
     order: Buffer<i32>,
-    progress: Progress,
-    totals: Buffer<f64>,
+    counters: Counters,
     /// A launch list for each number of images that a step has had.
     captured: Vec<(usize, Captured)>,
 }
@@ -124,8 +123,7 @@ impl<T: Product> DeviceStep<T> {
             inner,
             sweeps: Sweeps::new(gpu, rows, hidden)?,
             order: gpu.zeros(bank.images())?,
-            progress: gpu.zeros(2)?,
-            totals: gpu.zeros(TOTALS)?,
+            counters: Counters::new(gpu)?,
             captured: Vec::new(),
         };
         if let Some(copy) = &step.copy {
@@ -147,8 +145,8 @@ impl<T: Product> DeviceStep<T> {
         // An image index is below 2^31: a bank of so many images fits no device.
         let order: Vec<i32> = order.iter().map(|&image| image as i32).collect();
         head.gpu.write(self.order.all(), &order)?;
-        head.gpu.write(self.progress.range(1..2), &[0])?;
-        head.gpu.clear(self.totals.all())?;
+        head.gpu.write(self.counters.progress.range(1..2), &[0])?;
+        head.gpu.clear(self.counters.totals.all())?;
         Ok(())
     }
 
@@ -174,7 +172,7 @@ impl<T: Product> DeviceStep<T> {
     /// # Errors
     /// Where the device fails.
     pub fn report(&self, head: &DeviceHead) -> Result<StepReport> {
-        let totals = head.gpu.download(self.totals.all())?;
+        let totals = head.gpu.download(self.counters.totals.all())?;
         let [loss, mean_normal, mean_noised, normal_past_margin, noised_past_margin] = totals[..] else {
             unreachable!("{TOTALS} totals");
         };
@@ -211,7 +209,7 @@ impl<T: Product> DeviceStep<T> {
             purpose: NOISE_PURPOSE,
             sigma: self.train.noise as f32,
         };
-        gather(gpu, &source, &self.progress, features, noise)?;
+        gather(gpu, &source, &self.counters.progress, features, noise)?;
         let (features, noise) = (Matrix::new(features, rows, dim)?, Matrix::new(noise, rows, dim)?);
         let pre_activations = [self.z.range(0..rows * hidden), self.e.range(0..rows * hidden)];
         self.forward(head, features, noise, rows)?;
@@ -248,15 +246,8 @@ impl<T: Product> DeviceStep<T> {
         self.adam
             .update(gpu, head.parameters.all(), self.gradients.all(), copy)?;
         let share = images as f64 / bank.images() as f64;
-        self.sweeps.end(
-            gpu,
-            loss,
-            share,
-            &self.totals,
-            &self.progress,
-            &self.adam,
-            [images, rows],
-        )?;
+        self.sweeps
+            .end(gpu, loss, share, &self.counters, &self.adam, [images, rows])?;
         Ok(())
     }
 

@@ -74,6 +74,27 @@ pub struct Sweeps {
     noised: Buffer<f32>,
 }
 
+/// What a step leaves behind for the next one and for the host.
+pub struct Counters {
+    /// Where the training is.
+    pub progress: Progress,
+    /// What the epoch found out so far, as [`TOTALS`] lists it.
+    pub totals: Buffer<f64>,
+}
+
+impl Counters {
+    /// Zeros.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn new(gpu: &Gpu) -> Result<Counters> {
+        Ok(Counters {
+            progress: gpu.zeros(2)?,
+            totals: gpu.zeros(TOTALS)?,
+        })
+    }
+}
+
 /// As `head.cu` declares it.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -224,8 +245,8 @@ impl Sweeps {
         gpu.launch("head", name, Grid::over(z.len()), &arguments)
     }
 
-    /// Last in a step: adds `share` of what [`TOTALS`] lists to `totals`, moves `progress` on by one step and `images`, and
-    /// makes `adam` ready for its next update.
+    /// Last in a step: adds `share` of what [`TOTALS`] lists to the totals, moves the progress on by one step and `images`,
+    /// and makes `adam` ready for its next update.
     ///
     /// # Errors
     /// Where there are more rows than there is room for.
@@ -234,18 +255,17 @@ impl Sweeps {
         gpu: &Gpu,
         loss: Loss,
         share: f64,
-        totals: &Buffer<f64>,
-        progress: &Progress,
+        counters: &Counters,
         adam: &Adam,
         [images, rows]: [usize; 2],
     ) -> Result<()> {
-        totals.all().expect("the totals", TOTALS)?;
         if rows > self.normal.len() {
             bail!("a step of {rows} rows, where there is room for {}", self.normal.len());
         }
         let (images, rows) = (int("images", images)?, int("rows", rows)?);
         let (normal, noised) = (self.normal.all(), self.noised.all());
-        let (totals, progress, steps) = (totals.all(), progress.all(), adam.steps.all());
+        let (totals, progress) = (counters.totals.all(), counters.progress.all());
+        let steps = adam.steps.all();
         let [adaptor, discriminator] = adam.rules;
         let arguments: [&dyn Argument; 11] = [
             &normal,
