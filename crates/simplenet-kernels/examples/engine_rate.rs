@@ -4,13 +4,14 @@
 //! cargo run -p simplenet-kernels --example engine_rate [-- NAME-OF-A-NETWORK [THREADS]]
 //! ```
 
-#![expect(unsafe_code, reason = "the peak is measured with the instructions themselves")]
+#![expect(unsafe_code, reason = "CPU time comes from a system call")]
 
 use std::time::Instant;
 
 use simplenet_kernels::engine::{Engine, EngineConfig, Precision};
 use simplenet_kernels::graph::{Activation, Conv, Graph, GraphError, MaxPool, Padding, ValueId};
 use simplenet_kernels::isa::Isa;
+use simplenet_kernels::peak::operations_per_second;
 
 #[expect(clippy::print_stdout, reason = "printing is what this program is for")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,6 +30,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (name, (graph, outputs)) in networks.iter().filter(|(name, _)| name.contains(&only)) {
         for precision in [Precision::F32, Precision::Bf16] {
             let engine = Engine::compile(graph, outputs, EngineConfig { precision, isa })?;
+            let one = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+            let peak = one
+                .install(|| operations_per_second(precision, isa))
+                .unwrap_or(f64::NAN)
+                / 1e9;
             for threads in threads.map_or(vec![1, most], |threads| vec![threads]) {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
                 for batch in [1, 8] {
@@ -42,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                         "| {name} | {precision:?} | {threads} | {batch} | {:.2} | {:.2} | {rate:.0} | {} |",
                         seconds * 1e3 / batch as f64,
                         cpu_seconds * 1e3 / batch as f64,
-                        percent(rate / peak(precision, isa)),
+                        percent(rate / peak),
                     );
                 }
             }
@@ -80,74 +86,6 @@ fn cpu_seconds() -> f64 {
     // SAFETY: the call fills the struct that it is given.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
-/// What one core does at most, in GFLOP/s: independent chains of multiply-adds without a load. Not a number where the
-/// instruction set has no such instruction to measure; for AMX, the peak of its vector instructions.
-fn peak(precision: Precision, isa: Isa) -> f64 {
-    let rounds = 2_000_000;
-    let measure = |flops_per_round: f64, run: &dyn Fn()| {
-        let Ok((_, seconds)) = best_of(5, || {
-            run();
-            Ok::<(), std::convert::Infallible>(())
-        });
-        flops_per_round * f64::from(rounds) / seconds / 1e9
-    };
-    match (precision, isa) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the processor has the instruction set, or the engine would not have been compiled.
-        (Precision::Bf16, Isa::Avx512Bf16 | Isa::Amx) => measure(64.0 * 24.0, &|| unsafe { peaks::bf16(rounds) }),
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        (_, Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx) => measure(32.0 * 24.0, &|| unsafe { peaks::avx512(rounds) }),
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        (_, Isa::Avx2) => measure(16.0 * 12.0, &|| unsafe { peaks::avx2(rounds) }),
-        _ => f64::NAN,
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod peaks {
-    use std::arch::x86_64::*;
-    use std::hint::black_box;
-
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn avx512(rounds: u32) {
-        let factor = black_box(_mm512_set1_ps(0.999));
-        let mut sums = [factor; 24];
-        for _ in 0..rounds {
-            for sum in &mut sums {
-                *sum = _mm512_fmadd_ps(factor, factor, *sum);
-            }
-        }
-        black_box(sums);
-    }
-
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(super) fn bf16(rounds: u32) {
-        // SAFETY: both are 64 bytes of plain data.
-        let factor = black_box(unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi16(0x3f80)) });
-        let mut sums = [_mm512_set1_ps(1.0); 24];
-        for _ in 0..rounds {
-            for sum in &mut sums {
-                *sum = _mm512_dpbf16_ps(*sum, factor, factor);
-            }
-        }
-        black_box(sums);
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn avx2(rounds: u32) {
-        let factor = black_box(_mm256_set1_ps(0.999));
-        let mut sums = [factor; 12];
-        for _ in 0..rounds {
-            for sum in &mut sums {
-                *sum = _mm256_fmadd_ps(factor, factor, *sum);
-            }
-        }
-        black_box(sums);
-    }
 }
 
 /// Reproducible values in [-scale, scale): a linear congruential generator (Knuth's MMIX constants), upper 24 bits.

@@ -1,4 +1,4 @@
-//! How fast the matrix product is, beside candle's, alternating in one run: GFLOP/s, best and median.
+//! How fast the matrix product is in f32 and bf16, beside candle's in f32, alternating in one run: GFLOP/s, best and median.
 //!
 //! ```text
 //! cargo build -p simplenet-kernels --example gemm_rate
@@ -9,7 +9,8 @@
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use simplenet_kernels::gemm::{Accumulate, MatMut, MatRef, gemm};
+use simplenet_kernels::engine::Precision;
+use simplenet_kernels::gemm::{Accumulate, MatMut, MatRef, gemm_in};
 use simplenet_kernels::isa::Isa;
 
 const ROUNDS: usize = 9;
@@ -29,8 +30,8 @@ const SHAPES: [(&str, usize, usize, usize, bool, bool); 8] = [
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{} on {} threads", Isa::detect()?, rayon::current_num_threads());
     println!(
-        "{:27} {:>20}  {:>15}  {:>15}",
-        "", "m x k x n", "own best/median", "candle"
+        "{:27} {:>20}  {:>15}  {:>15}  {:>15}",
+        "", "m x k x n", "own best/median", "bf16", "candle"
     );
     for (name, m, k, n, a_transposed, b_transposed) in SHAPES {
         let a_data = ramp(m * k);
@@ -57,19 +58,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             tensor(&a_data, m, k, a_transposed)?,
             tensor(&b_data, k, n, b_transposed)?,
         );
-        let mut own = Vec::new();
+        let mut own = [Vec::new(), Vec::new()];
         let mut candle = Vec::new();
         for _ in 0..ROUNDS {
-            let start = Instant::now();
-            gemm(a, b, MatMut::new(&mut c, m, n)?, Accumulate::Overwrite)?;
-            own.push(start.elapsed().as_secs_f64());
+            for (precision, times) in [Precision::F32, Precision::Bf16].into_iter().zip(&mut own) {
+                let start = Instant::now();
+                gemm_in(precision, a, b, MatMut::new(&mut c, m, n)?, Accumulate::Overwrite)?;
+                times.push(start.elapsed().as_secs_f64());
+            }
             let start = Instant::now();
             let _product = x.matmul(&y)?;
             candle.push(start.elapsed().as_secs_f64());
         }
         let work = 2.0 * m as f64 * k as f64 * n as f64 / 1e9;
         let size = format!("{m} x {k} x {n}");
-        println!("{name:27} {size:>20}  {}  {}", rates(work, own), rates(work, candle));
+        let [own, bf16] = own.map(|times| rates(work, times));
+        println!("{name:27} {size:>20}  {own}  {bf16}  {}", rates(work, candle));
     }
     Ok(())
 }

@@ -23,6 +23,8 @@
     reason = "SIMD intrinsics and disjoint writes from threads; each with its SAFETY comment"
 )]
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub mod candle_graph;
 #[cfg(feature = "cuda")]
 pub mod cuda;
@@ -34,3 +36,5 @@ pub mod maps;
 pub mod noise;
 pub mod patch;
 pub mod patch_candle;
+pub mod peak;
+mod rounding;

@@ -1,7 +1,8 @@
-//! The matrix product against a triple loop in f64, for every instruction set of this processor.
+//! The matrix product against a triple loop in f64, for every instruction set of this processor and in both precisions.
 
 use proptest::prelude::*;
-use simplenet_kernels::gemm::{Accumulate, GemmError, MatMut, MatRef, PackedB, gemm, gemm_packed, gemm_with};
+use simplenet_kernels::engine::Precision;
+use simplenet_kernels::gemm::{Accumulate, GemmError, MatMut, MatRef, PackedB, gemm, gemm_in, gemm_packed, gemm_with};
 use simplenet_kernels::isa::Isa;
 
 /// A matrix in memory: how its elements lie, and the slice they lie in.
@@ -55,12 +56,18 @@ fn numbers(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-/// The reference: (sum of the products, sum of their magnitudes) for every element, in f64.
-fn slow(a: &Stored, b: &Stored) -> Vec<(f64, f64)> {
+const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
+
+/// The reference: (sum of the products, sum of their magnitudes) for every element, in f64, of factors in a precision.
+fn slow(precision: Precision, a: &Stored, b: &Stored) -> Vec<(f64, f64)> {
+    let factor = |value: f32| match precision {
+        Precision::F32 => f64::from(value),
+        Precision::Bf16 => half::bf16::from_f32(value).to_f64(),
+    };
     let mut sums = Vec::new();
     for i in 0..a.rows {
         for j in 0..b.cols {
-            let products = (0..a.cols).map(|p| f64::from(a.at(i, p)) * f64::from(b.at(p, j)));
+            let products = (0..a.cols).map(|p| factor(a.at(i, p)) * factor(b.at(p, j)));
             sums.push(products.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs())));
         }
     }
@@ -69,8 +76,8 @@ fn slow(a: &Stored, b: &Stored) -> Vec<(f64, f64)> {
 
 /// Asserts that `after` is the product (added to `before` where `accumulate` says so) and that nothing but the elements
 /// of the matrix was written.
-fn assert_product(a: &Stored, b: &Stored, before: &Stored, after: &Stored, accumulate: Accumulate, isa: Isa) {
-    let expected = slow(a, b);
+fn assert_product((precision, isa): (Precision, Isa), [a, b, before, after]: [&Stored; 4], accumulate: Accumulate) {
+    let expected = slow(precision, a, b);
     let mut inside = vec![false; after.data.len()];
     for i in 0..after.rows {
         for j in 0..after.cols {
@@ -85,7 +92,7 @@ fn assert_product(a: &Stored, b: &Stored, before: &Stored, after: &Stored, accum
             let got = f64::from(after.at(i, j));
             assert!(
                 (got - (sum + old)).abs() <= bound,
-                "{isa}: ({i}, {j}) is {got}, not {}",
+                "{isa} {precision:?}: ({i}, {j}) is {got}, not {}",
                 sum + old
             );
         }
@@ -93,7 +100,7 @@ fn assert_product(a: &Stored, b: &Stored, before: &Stored, after: &Stored, accum
     for (place, inside) in inside.iter().enumerate() {
         assert!(
             *inside || after.data[place] == before.data[place],
-            "{isa}: a gap was written"
+            "{isa} {precision:?}: a gap was written"
         );
     }
 }
@@ -103,14 +110,16 @@ fn check(shape: (usize, usize, usize), layout: (bool, bool, bool), gaps: (usize,
     let a = Stored::new(m, k, layout.0, gaps, 1);
     let b = Stored::new(k, n, layout.1, gaps, 2);
     let before = Stored::new(m, n, layout.2, gaps, 3);
-    for isa in Isa::supported() {
-        let mut c = before.clone();
-        gemm_with(isa, a.view(), b.view(), c.view_mut(), accumulate).unwrap();
-        assert_product(&a, &b, &before, &c, accumulate, isa);
-        let mut packed = before.clone();
-        let right = PackedB::with_isa(isa, b.view()).unwrap();
-        gemm_packed(a.view(), &right, packed.view_mut(), accumulate).unwrap();
-        assert_eq!(c.data, packed.data, "{isa}: packed before");
+    for precision in PRECISIONS {
+        for isa in Isa::supported() {
+            let mut c = before.clone();
+            gemm_with(precision, isa, a.view(), b.view(), c.view_mut(), accumulate).unwrap();
+            assert_product((precision, isa), [&a, &b, &before, &c], accumulate);
+            let mut packed = before.clone();
+            let right = PackedB::with_isa(precision, isa, b.view()).unwrap();
+            gemm_packed(a.view(), &right, packed.view_mut(), accumulate).unwrap();
+            assert_eq!(c.data, packed.data, "{isa} {precision:?}: packed before");
+        }
     }
 }
 
@@ -139,6 +148,7 @@ fn sizes_around_the_tiles_and_blocks_give_the_product() {
         (14, 384, 32),
         (15, 385, 33),
         (13, 769, 31),
+        (33, 801, 49),
     ] {
         for accumulate in [Accumulate::Overwrite, Accumulate::Add] {
             check(shape, (false, false, false), (0, 0), accumulate);
@@ -151,18 +161,27 @@ fn sizes_around_the_tiles_and_blocks_give_the_product() {
 }
 
 #[test]
-fn f64_is_summed_in_f64() {
+fn f64_is_summed_in_f64_and_rounded_to_bf16_before_where_asked() {
     let (m, k, n) = (37, 801, 41);
     let wide = |len, seed| numbers(len, seed).into_iter().map(f64::from).collect::<Vec<_>>();
     let (a, b) = (wide(m * k, 5), wide(k * n, 6));
-    for isa in Isa::supported() {
+    for (precision, isa) in PRECISIONS
+        .into_iter()
+        .flat_map(|p| Isa::supported().into_iter().map(move |isa| (p, isa)))
+    {
+        let factor = |value: &f64| match precision {
+            Precision::F32 => *value,
+            Precision::Bf16 => half::bf16::from_f64(*value).to_f64(),
+        };
         let mut c = vec![f64::NAN; m * n];
         let (a, b) = (MatRef::new(&a, m, k).unwrap(), MatRef::new(&b, n, k).unwrap().t());
-        gemm_with(isa, a, b, MatMut::new(&mut c, m, n).unwrap(), Accumulate::Overwrite).unwrap();
+        let out = MatMut::new(&mut c, m, n).unwrap();
+        gemm_with(precision, isa, a, b, out, Accumulate::Overwrite).unwrap();
         for i in 0..m {
             for j in 0..n {
-                let sum: f64 = (0..k).map(|p| a.get(i, p).unwrap() * b.get(p, j).unwrap()).sum();
-                assert!((c[i * n + j] - sum).abs() < 1e-12, "{isa}: ({i}, {j})");
+                let products = (0..k).map(|p| factor(a.get(i, p).unwrap()) * factor(b.get(p, j).unwrap()));
+                let sum: f64 = products.sum();
+                assert!((c[i * n + j] - sum).abs() < 1e-12, "{isa} {precision:?}: ({i}, {j})");
             }
         }
     }
@@ -172,18 +191,21 @@ fn f64_is_summed_in_f64() {
 fn the_bytes_do_not_depend_on_the_threads() {
     let (m, k, n) = (301, 403, 229);
     let (a, b) = (numbers(m * k, 7), numbers(k * n, 8));
-    let product = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let mut c = vec![0.0; m * n];
-        pool.install(|| {
-            let (a, b) = (MatRef::new(&a, m, k).unwrap(), MatRef::new(&b, k, n).unwrap());
-            gemm(a, b, MatMut::new(&mut c, m, n).unwrap(), Accumulate::Overwrite).unwrap();
-        });
-        c
-    };
-    let one = product(1);
-    assert_eq!(one, product(2));
-    assert_eq!(one, product(7));
+    for precision in PRECISIONS {
+        let product = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut c = vec![0.0; m * n];
+            pool.install(|| {
+                let (a, b) = (MatRef::new(&a, m, k).unwrap(), MatRef::new(&b, k, n).unwrap());
+                let out = MatMut::new(&mut c, m, n).unwrap();
+                gemm_in(precision, a, b, out, Accumulate::Overwrite).unwrap();
+            });
+            c
+        };
+        let one = product(1);
+        assert_eq!(one, product(2));
+        assert_eq!(one, product(7));
+    }
 }
 
 #[test]
@@ -197,7 +219,15 @@ fn fused_kernels_agree_to_the_last_bit() {
     let product = |isa| {
         let mut c = vec![0.0; m * n];
         let (a, b) = (MatRef::new(&a, k, m).unwrap().t(), MatRef::new(&b, k, n).unwrap());
-        gemm_with(isa, a, b, MatMut::new(&mut c, m, n).unwrap(), Accumulate::Overwrite).unwrap();
+        gemm_with(
+            Precision::F32,
+            isa,
+            a,
+            b,
+            MatMut::new(&mut c, m, n).unwrap(),
+            Accumulate::Overwrite,
+        )
+        .unwrap();
         c
     };
     for pair in fused.windows(2) {
@@ -208,18 +238,45 @@ fn fused_kernels_agree_to_the_last_bit() {
 #[test]
 fn nan_and_infinity_reach_exactly_their_row_and_column() {
     let (m, k, n) = (30, 20, 50);
-    for isa in Isa::supported() {
+    for (precision, isa) in PRECISIONS
+        .into_iter()
+        .flat_map(|p| Isa::supported().into_iter().map(move |isa| (p, isa)))
+    {
         let (mut a, b) = (numbers(m * k, 11), numbers(k * n, 12));
         a[17 * k + 3] = f32::NAN;
         a[4 * k + 6] = f32::INFINITY;
         let mut c = vec![f32::NAN; m * n];
         let (a, b) = (MatRef::new(&a, m, k).unwrap(), MatRef::new(&b, k, n).unwrap());
-        gemm_with(isa, a, b, MatMut::new(&mut c, m, n).unwrap(), Accumulate::Overwrite).unwrap();
+        let out = MatMut::new(&mut c, m, n).unwrap();
+        gemm_with(precision, isa, a, b, out, Accumulate::Overwrite).unwrap();
         for (place, value) in c.iter().enumerate() {
             match place / n {
-                17 => assert!(value.is_nan(), "{isa}"),
-                4 => assert!(value.is_infinite(), "{isa}"),
-                _ => assert!(value.is_finite(), "{isa}"),
+                17 => assert!(value.is_nan(), "{isa} {precision:?}"),
+                4 => assert!(value.is_infinite(), "{isa} {precision:?}"),
+                _ => assert!(value.is_finite(), "{isa} {precision:?}"),
+            }
+        }
+    }
+}
+
+/// Sums of whole numbers that bf16 and f32 hold exactly: every instruction set must find the same, whatever its order.
+#[test]
+fn exact_factors_have_exact_products_in_bf16() {
+    let (m, k, n) = (47, 1601, 71);
+    let whole = |count: usize, step: usize| (0..count).map(|i| (i * step % 17) as f32 - 8.0).collect::<Vec<f32>>();
+    let (a, b) = (whole(m * k, 5), whole(k * n, 7));
+    for isa in Isa::supported() {
+        for transposed in [false, true] {
+            let (left, right) = match transposed {
+                false => (MatRef::new(&a, m, k).unwrap(), MatRef::new(&b, k, n).unwrap()),
+                true => (MatRef::new(&a, k, m).unwrap().t(), MatRef::new(&b, n, k).unwrap().t()),
+            };
+            let mut c = vec![0.0; m * n];
+            let out = MatMut::new(&mut c, m, n).unwrap();
+            gemm_with(Precision::Bf16, isa, left, right, out, Accumulate::Overwrite).unwrap();
+            for (place, &value) in c.iter().enumerate() {
+                let products = (0..k).map(|p| left.get(place / n, p).unwrap() * right.get(p, place % n).unwrap());
+                assert_eq!(value, products.sum::<f32>(), "{isa}: {place}");
             }
         }
     }

@@ -4,11 +4,15 @@
 
 use half::bf16;
 
+use crate::rounding::nearest_bf16;
+
 /// What activations and dense weights are stored as.
 pub(super) trait Element: Copy + Send + Sync + 'static {
     const ZERO: Self;
     fn from_f32(value: f32) -> Self;
     fn to_f32(self) -> f32;
+    /// Rounds every value to the nearest bf16, ties to even.
+    fn round_to_bf16(values: &mut [Self]);
 }
 
 impl Element for f32 {
@@ -18,6 +22,9 @@ impl Element for f32 {
     }
     fn to_f32(self) -> f32 {
         self
+    }
+    fn round_to_bf16(values: &mut [f32]) {
+        values.iter_mut().for_each(|value| *value = nearest_bf16(*value));
     }
 }
 
@@ -29,6 +36,7 @@ impl Element for bf16 {
     fn to_f32(self) -> f32 {
         self.to_f32()
     }
+    fn round_to_bf16(_values: &mut [bf16]) {}
 }
 
 /// Vector arithmetic of one instruction set on one [`Element`].

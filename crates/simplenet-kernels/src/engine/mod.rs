@@ -71,8 +71,8 @@ use crate::isa::Isa;
 pub enum Precision {
     /// 24 bits of significand.
     F32,
-    /// 8 bits of significand: half the memory and, from [`Isa::Avx512Bf16`] on, twice the speed. Elsewhere the same
-    /// rounding is emulated at the speed of f32.
+    /// 8 bits of significand: half the memory and many times the speed on [`Isa::Amx`]. Where no instruction multiplies
+    /// bf16, the same rounding is emulated at the speed of f32.
     Bf16,
 }
 

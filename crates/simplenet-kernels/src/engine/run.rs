@@ -13,7 +13,7 @@ use super::buffer::{AlignedBuffer, ArenaPtr};
 use super::lanes::Element;
 use super::pack::{Network, Work};
 use super::plan::Plan;
-use super::task::{On, clear_border, round_to_bf16};
+use super::task::{On, clear_border};
 use super::{FeatureMap, part};
 use crate::graph::GraphError;
 
@@ -220,7 +220,7 @@ impl<T: Element> Network<T> {
                         }
                     }
                     if self.round {
-                        round_to_bf16(row);
+                        T::round_to_bf16(row);
                     }
                 }
             }

@@ -152,7 +152,7 @@ impl<T: Element> On<'_, T> {
         let output = &self.plan.places[self.step.output];
         for x in 0..pixels {
             // SAFETY: the pixels were just written by the same task.
-            round_to_bf16(unsafe {
+            T::round_to_bf16(unsafe {
                 std::slice::from_raw_parts_mut(self.arena.at(output.at(y, x) + first_channel), channels)
             });
         }
@@ -181,11 +181,5 @@ pub(super) unsafe fn clear_border<T: Element>(arena: ArenaPtr<T>, place: &Place,
             place.offset + (place.top + place.height) * place.row,
             place.offset + place.len(),
         );
-    }
-}
-
-pub(super) fn round_to_bf16<T: Element>(values: &mut [T]) {
-    for value in values {
-        *value = T::from_f32(half::bf16::from_f32(value.to_f32()).to_f32());
     }
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::kernel::{Kernel, MAX_TILE};
-use super::pack::{Buffer, Right, Shared, Side, k_blocks, left_layout, left_panel, pack_left};
+use super::pack::{Buffer, Right, Shared, Side, k_blocks, left_layout, left_panel};
 use super::{Accumulate, MatMut, MatRef, Real};
 
 /// Panels of A in one block of C at most: 24 of 14 rows take 525 KiB, about half of a second cache.
@@ -26,10 +26,10 @@ pub(super) fn is_parallel(m: usize, k: usize, n: usize) -> bool {
 }
 
 /// `C = A B` or `C += A B` with B packed. The shapes have been checked.
-pub(super) fn multiply<T: Real>(
-    kernel: &Kernel<T>,
+pub(super) fn multiply<T: Real, P: Send + Sync>(
+    kernel: &Kernel<T, P>,
     a: MatRef<'_, T>,
-    b: &Right<T>,
+    b: &Right<P>,
     mut c: MatMut<'_, T>,
     accumulate: Accumulate,
 ) {
@@ -86,10 +86,10 @@ fn clear<T: Real>(out: &Output<T>, m: usize, n: usize, accumulate: Accumulate) {
 }
 
 /// One block of C: row panels `rows`, column panels `cols`.
-fn block<T: Real>(
-    kernel: &Kernel<T>,
+fn block<T: Real, P: Send + Sync>(
+    kernel: &Kernel<T, P>,
     a: &MatRef<'_, T>,
-    b: &Right<T>,
+    b: &Right<P>,
     out: &Output<T>,
     rows: Range<usize>,
     cols: Range<usize>,
@@ -97,14 +97,15 @@ fn block<T: Real>(
 ) {
     let (m, n, layout) = (a.rows(), b.n, left_layout(a));
     let run = kernel.run(layout);
-    let panel = left_panel(kernel.rows);
-    for ks in k_blocks(b.k) {
+    let panel = left_panel(kernel);
+    for ks in k_blocks(b.k, kernel.blocking) {
+        let terms = ks.len().next_multiple_of(kernel.blocking.k_step);
         let add = accumulate == Accumulate::Add || ks.start > 0;
         for band in bands(rows.clone()) {
-            let mut left = Buffer::<T>::borrow(Side::Left, panel * band.len());
+            let mut left = Buffer::<P>::borrow(Side::Left, panel * band.len());
             let lines = band.start * kernel.rows..(band.end * kernel.rows).min(m);
             // SAFETY: the buffer has `band.len()` panels; rows and columns lie inside A.
-            unsafe { pack_left(a, lines, ks.clone(), kernel.rows, left.as_mut_ptr()) };
+            unsafe { (kernel.pack_left)(a, lines, ks.clone(), kernel.rows, left.as_mut_ptr()) };
             for col_panel in cols.clone() {
                 let col = col_panel * kernel.cols;
                 // SAFETY: the panel lies inside the packed B.
@@ -116,11 +117,11 @@ fn block<T: Real>(
                     unsafe {
                         let left = left.as_ptr().add(place * panel);
                         if row + kernel.rows <= m && col + kernel.cols <= n && out.col_stride == 1 {
-                            run(ks.len(), left, right, out.place(row, col), out.row_stride, add);
+                            run(terms, left, right, out.place(row, col), out.row_stride, add);
                             continue;
                         }
                         let mut tile = [T::default(); MAX_TILE];
-                        run(ks.len(), left, right, tile.as_mut_ptr(), kernel.cols, false);
+                        run(terms, left, right, tile.as_mut_ptr(), kernel.cols, false);
                         let size = (kernel.rows.min(m - row), kernel.cols.min(n - col));
                         out.write(&tile, kernel.cols, (row, col), size, add);
                     }

@@ -3,7 +3,14 @@
 //! Every kernel adds the products of one element of C in the order of k, one after the other; those that have a fused
 //! multiply-add therefore agree to the last bit, whatever their tile.
 
-use super::Real;
+use std::ops::Range;
+
+use half::bf16;
+
+use super::pack::{pack_left, pack_left_rounded, pack_right, pack_right_rounded};
+use super::{MatRef, Real};
+#[cfg(doc)]
+use crate::engine::Precision;
 use crate::isa::Isa;
 
 /// Longest run of K that is summed in registers before C is written. A panel of B of the widest kernel takes 48 KiB then.
@@ -12,6 +19,24 @@ pub(super) const K_BLOCK: usize = 384;
 /// Elements from row to row of a panel of A in [`Layout::Rows`]: no multiple of a page, so that the rows of a panel lie
 /// in different sets of the first cache.
 pub(super) const ROW_PITCH: usize = K_BLOCK + 16;
+
+/// How K is cut, and how much of it stands in a row of a panel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Blocking {
+    /// Longest run of K that is summed in registers before C is written.
+    pub(super) k_block: usize,
+    /// Panels hold a multiple of this many terms; those that K lacks are zeros.
+    pub(super) k_step: usize,
+    /// Elements from row to row of a panel of A.
+    pub(super) row_pitch: usize,
+}
+
+/// For factors that are packed as they are.
+const PLAIN: Blocking = Blocking {
+    k_block: K_BLOCK,
+    k_step: 1,
+    row_pitch: ROW_PITCH,
+};
 
 /// How a packed panel of A lies: as the source does, so that packing copies runs and never transposes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,25 +49,58 @@ pub(super) enum Layout {
 
 /// `run(k, a, b, c, c_row_stride, add)`: sets (or adds to) a full tile of C the product of a panel of A and a panel of
 /// B (`[k][cols]`).
-type Run<T> = unsafe fn(usize, *const T, *const T, *mut T, usize, bool);
+pub(super) type Run<T, P> = unsafe fn(usize, *const P, *const P, *mut T, usize, bool);
 
-/// The micro-kernel of one instruction set.
+/// `pack_left(a, rows, ks, height, out)`: see [`pack_left`].
+pub(super) type PackLeft<T, P> = unsafe fn(&MatRef<'_, T>, Range<usize>, Range<usize>, usize, *mut P);
+
+/// `pack_right(b, ks, columns, width, out)`: see [`pack_right`].
+pub(super) type PackRight<T, P> = unsafe fn(&MatRef<'_, T>, Range<usize>, Range<usize>, usize, *mut P);
+
+/// The micro-kernel of one instruction set for a C of `T`, with factors packed as `P`.
 #[derive(Debug, Clone, Copy)]
-pub struct Kernel<T> {
+pub struct Kernel<T, P = T> {
     /// Rows of its tile.
     pub(super) rows: usize,
     /// Columns of its tile.
     pub(super) cols: usize,
-    rows_run: Run<T>,
-    columns_run: Run<T>,
+    pub(super) blocking: Blocking,
+    pub(super) rows_run: Run<T, P>,
+    pub(super) columns_run: Run<T, P>,
+    pub(super) pack_left: PackLeft<T, P>,
+    pub(super) pack_right: PackRight<T, P>,
+}
+
+/// The kernel for a type and a precision.
+#[derive(Debug, Clone, Copy)]
+pub enum Chosen<T> {
+    /// Factors packed as their own type; those of [`Precision::Bf16`] rounded on the way.
+    Plain(Kernel<T>),
+    /// Factors packed as bf16.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "only x86-64 has bf16 kernels")
+    )]
+    Bf16(Kernel<T, bf16>),
 }
 
 /// Largest tile of all kernels, in elements.
-pub(super) const MAX_TILE: usize = 14 * 32;
+pub(super) const MAX_TILE: usize = 32 * 32;
 
-impl<T> Kernel<T> {
+impl<T: Real> Kernel<T> {
+    /// The same kernel on factors rounded to bf16: how [`Precision::Bf16`] runs where no instruction multiplies bf16.
+    pub(super) fn rounding(self) -> Kernel<T> {
+        Kernel {
+            pack_left: pack_left_rounded,
+            pack_right: pack_right_rounded,
+            ..self
+        }
+    }
+}
+
+impl<T, P> Kernel<T, P> {
     /// The function for panels of A that lie as `layout` says.
-    pub(super) fn run(&self, layout: Layout) -> Run<T> {
+    pub(super) fn run(&self, layout: Layout) -> Run<T, P> {
         match layout {
             Layout::Rows => self.rows_run,
             Layout::Columns => self.columns_run,
@@ -57,21 +115,30 @@ pub(super) fn kernel_f32(isa: Isa) -> Kernel<f32> {
         Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => Kernel {
             rows: 14,
             cols: 32,
+            blocking: PLAIN,
             rows_run: x86::f32_avx512::<ROW_PITCH, 1>,
             columns_run: x86::f32_avx512::<1, 14>,
+            pack_left,
+            pack_right,
         },
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => Kernel {
             rows: 6,
             cols: 16,
+            blocking: PLAIN,
             rows_run: x86::f32_avx2::<ROW_PITCH, 1>,
             columns_run: x86::f32_avx2::<1, 6>,
+            pack_left,
+            pack_right,
         },
         _ => Kernel {
             rows: 4,
             cols: 8,
+            blocking: PLAIN,
             rows_run: portable::<f32, 4, 8, ROW_PITCH, 1>,
             columns_run: portable::<f32, 4, 8, 1, 4>,
+            pack_left,
+            pack_right,
         },
     }
 }
@@ -83,21 +150,30 @@ pub(super) fn kernel_f64(isa: Isa) -> Kernel<f64> {
         Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => Kernel {
             rows: 8,
             cols: 16,
+            blocking: PLAIN,
             rows_run: x86::f64_avx512::<ROW_PITCH, 1>,
             columns_run: x86::f64_avx512::<1, 8>,
+            pack_left,
+            pack_right,
         },
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => Kernel {
             rows: 4,
             cols: 8,
+            blocking: PLAIN,
             rows_run: x86::f64_avx2::<ROW_PITCH, 1>,
             columns_run: x86::f64_avx2::<1, 4>,
+            pack_left,
+            pack_right,
         },
         _ => Kernel {
             rows: 4,
             cols: 8,
+            blocking: PLAIN,
             rows_run: portable::<f64, 4, 8, ROW_PITCH, 1>,
             columns_run: portable::<f64, 4, 8, 1, 4>,
+            pack_left,
+            pack_right,
         },
     }
 }

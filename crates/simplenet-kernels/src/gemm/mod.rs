@@ -4,6 +4,9 @@
 //! The bytes of the result do not depend on the number of threads: every element of C is summed by one thread, in
 //! blocks of K whose size depends on K alone.
 //!
+//! [`gemm_in`] multiplies in a [`Precision`]: in bf16 the factors are rounded while they are packed (to the nearest, ties to
+//! even), products and sums are f32, and so is C.
+//!
 //! ```
 //! use simplenet_kernels::gemm::{Accumulate, MatMut, MatRef, gemm};
 //!
@@ -17,6 +20,8 @@
 //! # Ok::<(), simplenet_kernels::gemm::GemmError>(())
 //! ```
 
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 mod blocked;
 mod kernel;
 mod pack;
@@ -24,10 +29,12 @@ mod view;
 
 use thiserror::Error;
 
-use self::kernel::{Kernel, kernel_f32, kernel_f64};
+use self::kernel::{Chosen, Kernel, kernel_f32, kernel_f64};
 use self::pack::{Buffer, Right, Side};
 pub use self::view::{MatMut, MatRef};
+use crate::engine::Precision;
 use crate::isa::{Isa, IsaError};
+use crate::rounding::nearest_bf16;
 
 /// What becomes of the numbers that are in C already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,14 +101,17 @@ pub enum GemmError {
 }
 
 mod sealed {
-    use super::kernel::Kernel;
+    use super::kernel::Chosen;
+    use crate::engine::Precision;
     use crate::isa::Isa;
 
     pub trait Sealed: Sized {
         /// The micro-kernel for this type.
-        fn kernel(isa: Isa) -> Kernel<Self>;
+        fn kernel(isa: Isa, precision: Precision) -> Chosen<Self>;
         /// `self * x + sum`, rounded once.
         fn fused(self, x: Self, sum: Self) -> Self;
+        /// The nearest bf16, ties to even.
+        fn rounded(self) -> Self;
     }
 }
 
@@ -120,24 +130,42 @@ pub trait Real:
 }
 
 impl sealed::Sealed for f32 {
-    fn kernel(isa: Isa) -> Kernel<f32> {
-        kernel_f32(isa)
+    fn kernel(isa: Isa, precision: Precision) -> Chosen<f32> {
+        match (precision, isa) {
+            #[cfg(target_arch = "x86_64")]
+            (Precision::Bf16, Isa::Avx512Bf16 | Isa::Amx) => Chosen::Bf16(bf16::kernel(isa)),
+            (Precision::Bf16, _) => Chosen::Plain(kernel_f32(isa).rounding()),
+            (Precision::F32, _) => Chosen::Plain(kernel_f32(isa)),
+        }
     }
 
     #[inline(always)]
     fn fused(self, x: f32, sum: f32) -> f32 {
         self.mul_add(x, sum)
     }
+
+    #[inline(always)]
+    fn rounded(self) -> f32 {
+        nearest_bf16(self)
+    }
 }
 
 impl sealed::Sealed for f64 {
-    fn kernel(isa: Isa) -> Kernel<f64> {
-        kernel_f64(isa)
+    fn kernel(isa: Isa, precision: Precision) -> Chosen<f64> {
+        Chosen::Plain(match precision {
+            Precision::F32 => kernel_f64(isa),
+            Precision::Bf16 => kernel_f64(isa).rounding(),
+        })
     }
 
     #[inline(always)]
     fn fused(self, x: f64, sum: f64) -> f64 {
         self.mul_add(x, sum)
+    }
+
+    #[inline(always)]
+    fn rounded(self) -> f64 {
+        half::bf16::from_f64(self).to_f64()
     }
 }
 
@@ -147,41 +175,63 @@ impl Real for f64 {}
 /// B `[k, n]`, laid out for the kernels once, for products with many A: the weight of a frozen layer.
 #[derive(Debug)]
 pub struct PackedB<T> {
-    right: Right<T>,
-    kernel: Kernel<T>,
+    packed: Packed<T>,
+}
+
+#[derive(Debug)]
+enum Packed<T> {
+    Plain(Kernel<T>, Right<T>),
+    Bf16(Kernel<T, half::bf16>, Right<half::bf16>),
 }
 
 impl<T: Real> PackedB<T> {
-    /// Packs `b` for the instruction set that [`Isa::detect`] finds.
+    /// Packs `b` as it is for the instruction set that [`Isa::detect`] finds.
     ///
     /// # Errors
     /// [`GemmError::Isa`] where `SIMPLENET_ISA` names a wrong one.
     pub fn new(b: MatRef<'_, T>) -> Result<Self, GemmError> {
-        Self::with_isa(Isa::detect()?, b)
+        Self::with_isa(Precision::F32, Isa::detect()?, b)
+    }
+
+    /// Packs `b` for products in a precision, as [`gemm_in`] makes them.
+    ///
+    /// # Errors
+    /// [`GemmError::Isa`] where `SIMPLENET_ISA` names a wrong one.
+    pub fn in_precision(precision: Precision, b: MatRef<'_, T>) -> Result<Self, GemmError> {
+        Self::with_isa(precision, Isa::detect()?, b)
     }
 
     /// Packs `b` for `isa`.
     ///
     /// # Errors
     /// [`GemmError::Isa`] where this processor lacks it.
-    pub fn with_isa(isa: Isa, b: MatRef<'_, T>) -> Result<Self, GemmError> {
-        let kernel = T::kernel(runs_here(isa)?);
-        let buffer = Buffer::new(Right::elements(b.rows(), b.cols(), &kernel));
-        let parallel = blocked::is_parallel(1, b.rows(), b.cols());
-        Ok(Self {
-            right: Right::pack(&b, &kernel, buffer, parallel),
-            kernel,
-        })
+    pub fn with_isa(precision: Precision, isa: Isa, b: MatRef<'_, T>) -> Result<Self, GemmError> {
+        fn pack<T: Real, P: Send + Sync>(kernel: &Kernel<T, P>, b: &MatRef<'_, T>) -> Right<P> {
+            let buffer = Buffer::new(Right::elements(b.rows(), b.cols(), kernel));
+            let parallel = blocked::is_parallel(1, b.rows(), b.cols());
+            Right::pack(b, kernel, buffer, parallel)
+        }
+        let packed = match T::kernel(runs_here(isa)?, precision) {
+            Chosen::Plain(kernel) => Packed::Plain(kernel, pack(&kernel, &b)),
+            Chosen::Bf16(kernel) => Packed::Bf16(kernel, pack(&kernel, &b)),
+        };
+        Ok(Self { packed })
     }
 
     /// K: the columns that A must have.
     pub fn rows(&self) -> usize {
-        self.right.k
+        match &self.packed {
+            Packed::Plain(_, right) => right.k,
+            Packed::Bf16(_, right) => right.k,
+        }
     }
 
     /// The columns of the product.
     pub fn cols(&self) -> usize {
-        self.right.n
+        match &self.packed {
+            Packed::Plain(_, right) => right.n,
+            Packed::Bf16(_, right) => right.n,
+        }
     }
 }
 
@@ -195,21 +245,38 @@ pub fn gemm<T: Real>(
     c: MatMut<'_, T>,
     accumulate: Accumulate,
 ) -> Result<(), GemmError> {
-    gemm_with(Isa::detect()?, a, b, c, accumulate)
+    gemm_with(Precision::F32, Isa::detect()?, a, b, c, accumulate)
 }
 
-/// [`gemm`] with the instruction set named.
+/// [`gemm`] of factors in a precision: as they are ([`Precision::F32`], whatever `T` is), or rounded to bf16. Sums are `T`
+/// either way. On [`Isa::Amx`] bf16 is many times faster than f32; where no instruction multiplies bf16, the rounding is
+/// emulated at the speed of f32.
+///
+/// # Errors
+/// As [`gemm`].
+pub fn gemm_in<T: Real>(
+    precision: Precision,
+    a: MatRef<'_, T>,
+    b: MatRef<'_, T>,
+    c: MatMut<'_, T>,
+    accumulate: Accumulate,
+) -> Result<(), GemmError> {
+    gemm_with(precision, Isa::detect()?, a, b, c, accumulate)
+}
+
+/// [`gemm_in`] with the instruction set named.
 ///
 /// # Errors
 /// As [`gemm`]; [`GemmError::Isa`] where this processor lacks `isa`.
 pub fn gemm_with<T: Real>(
+    precision: Precision,
     isa: Isa,
     a: MatRef<'_, T>,
     b: MatRef<'_, T>,
     c: MatMut<'_, T>,
     accumulate: Accumulate,
 ) -> Result<(), GemmError> {
-    let kernel = T::kernel(runs_here(isa)?);
+    let chosen = T::kernel(runs_here(isa)?, precision);
     check_shapes(&a, [b.rows(), b.cols()], &c)?;
     // The kernels write rows of C; a C whose columns are contiguous is the transpose of one that they write.
     let (a, b, c) = if c.col_stride() != 1 && c.row_stride() == 1 {
@@ -217,15 +284,29 @@ pub fn gemm_with<T: Real>(
     } else {
         (a, b, c)
     };
-    let buffer = Buffer::borrow(Side::Right, Right::elements(b.rows(), b.cols(), &kernel));
-    let parallel = blocked::is_parallel(a.rows(), b.rows(), b.cols());
-    let right = Right::pack(&b, &kernel, buffer, parallel);
-    blocked::multiply(&kernel, a, &right, c, accumulate);
-    right.buffer.keep(Side::Right);
+    match chosen {
+        Chosen::Plain(kernel) => pack_and_multiply(&kernel, a, b, c, accumulate),
+        Chosen::Bf16(kernel) => pack_and_multiply(&kernel, a, b, c, accumulate),
+    }
     Ok(())
 }
 
-/// [`gemm`] with a B that was packed before. The bytes are those of [`gemm_with`] with the same instruction set.
+fn pack_and_multiply<T: Real, P: Send + Sync>(
+    kernel: &Kernel<T, P>,
+    a: MatRef<'_, T>,
+    b: MatRef<'_, T>,
+    c: MatMut<'_, T>,
+    accumulate: Accumulate,
+) {
+    let buffer = Buffer::borrow(Side::Right, Right::elements(b.rows(), b.cols(), kernel));
+    let parallel = blocked::is_parallel(a.rows(), b.rows(), b.cols());
+    let right = Right::pack(&b, kernel, buffer, parallel);
+    blocked::multiply(kernel, a, &right, c, accumulate);
+    right.buffer.keep(Side::Right);
+}
+
+/// [`gemm`] with a B that was packed before, in its precision. The bytes are those of [`gemm_with`] with the same precision
+/// and instruction set.
 ///
 /// # Errors
 /// [`GemmError::Shape`] where the shapes do not fit.
@@ -236,7 +317,10 @@ pub fn gemm_packed<T: Real>(
     accumulate: Accumulate,
 ) -> Result<(), GemmError> {
     check_shapes(&a, [b.rows(), b.cols()], &c)?;
-    blocked::multiply(&b.kernel, a, &b.right, c, accumulate);
+    match &b.packed {
+        Packed::Plain(kernel, right) => blocked::multiply(kernel, a, right, c, accumulate),
+        Packed::Bf16(kernel, right) => blocked::multiply(kernel, a, right, c, accumulate),
+    }
     Ok(())
 }
 

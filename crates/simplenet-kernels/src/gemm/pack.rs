@@ -7,7 +7,7 @@ use std::thread::LocalKey;
 
 use rayon::prelude::*;
 
-use super::kernel::{K_BLOCK, Kernel, Layout, ROW_PITCH};
+use super::kernel::{Blocking, Kernel, Layout, ROW_PITCH};
 use super::{MatRef, Real};
 
 /// A cache line: packed panels start on one, so that no vector load touches two.
@@ -40,14 +40,14 @@ impl Side {
     }
 }
 
-/// Zeroed or stale memory of a `Real`, on a cache line.
+/// Zeroed or stale memory of plain numbers, on a cache line.
 #[derive(Debug)]
 pub(super) struct Buffer<T> {
     lines: Vec<Line>,
     element: PhantomData<T>,
 }
 
-impl<T: Real> Buffer<T> {
+impl<T> Buffer<T> {
     /// A buffer of its own.
     pub(super) fn new(elements: usize) -> Self {
         Self::from_lines(Vec::new(), elements)
@@ -86,14 +86,15 @@ impl<T: Real> Buffer<T> {
 
 /// The blocks of K: as many as needed, all but the last of the same length. They depend on K alone, and so do the bytes
 /// of the product.
-pub(super) fn k_blocks(k: usize) -> impl Iterator<Item = Range<usize>> {
-    let length = k.div_ceil(k.div_ceil(K_BLOCK).max(1)).max(1);
+pub(super) fn k_blocks(k: usize, blocking: Blocking) -> impl Iterator<Item = Range<usize>> {
+    let Blocking { k_block, k_step, .. } = blocking;
+    let length = k.div_ceil(k.div_ceil(k_block).max(1)).max(1).next_multiple_of(k_step);
     (0..k.div_ceil(length)).map(move |block| block * length..((block + 1) * length).min(k))
 }
 
 /// Elements that a panel of A takes.
-pub(super) fn left_panel(kernel_rows: usize) -> usize {
-    kernel_rows * ROW_PITCH
+pub(super) fn left_panel<T, P>(kernel: &Kernel<T, P>) -> usize {
+    kernel.rows * kernel.blocking.row_pitch
 }
 
 /// The layout that a panel of `a` is packed in.
@@ -105,8 +106,8 @@ pub(super) fn left_layout<T: Real>(a: &MatRef<'_, T>) -> Layout {
     }
 }
 
-/// Copies rows `rows` and columns `ks` of `a` into panels of `height` rows, one [`left_panel`] apart; the rows that the
-/// last panel lacks become zero.
+/// Copies rows `rows` and columns `ks` of `a` into panels of `height` rows, one after the other; the rows that the last
+/// panel lacks become zero.
 ///
 /// # Safety
 /// `out` has room for the panels; both ranges lie inside `a`.
@@ -117,7 +118,7 @@ pub(super) unsafe fn pack_left<T: Real>(
     height: usize,
     out: *mut T,
 ) {
-    let panel = left_panel(height);
+    let panel = height * ROW_PITCH;
     let missing = rows.len().next_multiple_of(height) - rows.len();
     let (down, across) = (a.row_stride(), a.col_stride());
     // SAFETY: the sources lie inside `a`; the targets inside their panel, since `ks` is at most `K_BLOCK` long.
@@ -197,26 +198,62 @@ unsafe fn copy_short<T: Copy>(source: *const T, stride: usize, count: usize, tar
     }
 }
 
-/// B `[k, n]` in panels: for each block of K, for each panel of `kernel.cols` columns, `[k][cols]`, with zeros for the
-/// columns that are missing at the end.
+/// [`pack_left`], then every value is rounded to bf16.
+///
+/// # Safety
+/// As [`pack_left`].
+pub(super) unsafe fn pack_left_rounded<T: Real>(
+    a: &MatRef<'_, T>,
+    rows: Range<usize>,
+    ks: Range<usize>,
+    height: usize,
+    out: *mut T,
+) {
+    // SAFETY: as the caller promises. Gaps between the rows of a panel hold what an earlier product left, and are rounded
+    // too.
+    unsafe {
+        pack_left(a, rows.clone(), ks.clone(), height, out);
+        let panels = rows.len().div_ceil(height);
+        for panel in 0..panels {
+            let panel = out.add(panel * height * ROW_PITCH);
+            let values = match left_layout(a) {
+                Layout::Rows => (height - 1) * ROW_PITCH + ks.len(),
+                Layout::Columns => height * ks.len(),
+            };
+            round(std::slice::from_raw_parts_mut(panel, values));
+        }
+    }
+}
+
+fn round<T: Real>(values: &mut [T]) {
+    values.iter_mut().for_each(|value| *value = value.rounded());
+}
+
+/// B `[k, n]` in panels: for each block of K, for each panel of `kernel.cols` columns, what `kernel.pack_right` makes of it.
 #[derive(Debug)]
-pub(super) struct Right<T> {
-    pub(super) buffer: Buffer<T>,
+pub(super) struct Right<P> {
+    pub(super) buffer: Buffer<P>,
     pub(super) k: usize,
     pub(super) n: usize,
     pub(super) panels: usize,
     width: usize,
+    k_step: usize,
 }
 
-impl<T: Real> Right<T> {
+impl<P: Send + Sync> Right<P> {
     /// Elements that the panels take. Where a view repeats one line so often that their number overflows, allocating the
     /// buffer panics: what is returned never understates.
-    pub(super) fn elements(k: usize, n: usize, kernel: &Kernel<T>) -> usize {
-        n.div_ceil(kernel.cols).saturating_mul(kernel.cols).saturating_mul(k)
+    pub(super) fn elements<T>(k: usize, n: usize, kernel: &Kernel<T, P>) -> usize {
+        let terms = k
+            .div_ceil(kernel.blocking.k_step)
+            .saturating_mul(kernel.blocking.k_step);
+        n.div_ceil(kernel.cols)
+            .saturating_mul(kernel.cols)
+            .saturating_mul(terms)
     }
 
     /// Packs `b` into `buffer`, which has room for [`Right::elements`].
-    pub(super) fn pack(b: &MatRef<'_, T>, kernel: &Kernel<T>, buffer: Buffer<T>, parallel: bool) -> Self {
+    pub(super) fn pack<T: Real>(b: &MatRef<'_, T>, kernel: &Kernel<T, P>, buffer: Buffer<P>, parallel: bool) -> Self {
         let (k, n, width) = (b.rows(), b.cols(), kernel.cols);
         let mut right = Right {
             buffer,
@@ -224,17 +261,18 @@ impl<T: Real> Right<T> {
             n,
             panels: n.div_ceil(width),
             width,
+            k_step: kernel.blocking.k_step,
         };
         let out = Shared(right.buffer.as_mut_ptr());
-        let strips: Vec<_> = k_blocks(k)
-            .flat_map(|block| strips(&block).map(move |strip| (block.clone(), strip)))
+        let strips: Vec<_> = k_blocks(k, kernel.blocking)
+            .flat_map(|block| strips(&block, kernel.blocking.k_step).map(move |strip| (block.clone(), strip)))
             .collect();
         let pack = |(block, strip): &(Range<usize>, Range<usize>)| {
             for panel in 0..right.panels {
                 let columns = panel * width..((panel + 1) * width).min(n);
                 let place = right.offset(block, panel) + (strip.start - block.start) * width;
                 // SAFETY: each strip has its own rows of the panels in the buffer.
-                unsafe { pack_panel(b, strip.clone(), columns, width, out.get().add(place)) }
+                unsafe { (kernel.pack_right)(b, strip.clone(), columns, width, out.get().add(place)) }
             }
         };
         if parallel {
@@ -247,24 +285,33 @@ impl<T: Real> Right<T> {
 
     /// Where the panel of one block of K starts.
     pub(super) fn offset(&self, ks: &Range<usize>, panel: usize) -> usize {
-        (ks.start * self.panels + panel * ks.len()) * self.width
+        (ks.start * self.panels + panel * ks.len().next_multiple_of(self.k_step)) * self.width
     }
 }
 
-/// Runs of K that are packed as one: across all panels, so that the lines of a source are read from end to end.
+/// Runs of K that are packed as one at least: across all panels, so that the lines of a source are read from end to end.
 const STRIP: usize = 16;
 
-fn strips(block: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
-    let end = block.end;
+/// Strips begin at multiples of `k_step`, so that only the last one of K is filled up.
+fn strips(block: &Range<usize>, k_step: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    let (end, length) = (block.end, STRIP.next_multiple_of(k_step));
     block
         .clone()
-        .step_by(STRIP)
-        .map(move |start| start..(start + STRIP).min(end))
+        .step_by(length)
+        .map(move |start| start..(start + length).min(end))
 }
 
+/// Copies rows `ks` of some columns of `b` as `[k][width]`, with zeros for the columns that are missing at the end.
+///
 /// # Safety
 /// `out` has room for `ks.len() * width`; the ranges lie inside `b`, and `columns` is at most `width` long.
-unsafe fn pack_panel<T: Real>(b: &MatRef<'_, T>, ks: Range<usize>, columns: Range<usize>, width: usize, out: *mut T) {
+pub(super) unsafe fn pack_right<T: Real>(
+    b: &MatRef<'_, T>,
+    ks: Range<usize>,
+    columns: Range<usize>,
+    width: usize,
+    out: *mut T,
+) {
     let (down, across) = (b.row_stride(), b.col_stride());
     // SAFETY: sources and targets are those that the caller promises.
     unsafe {
@@ -284,6 +331,24 @@ unsafe fn pack_panel<T: Real>(b: &MatRef<'_, T>, ks: Range<usize>, columns: Rang
                 *out.add(p * width + j) = *source.add(p * down + j * across);
             }
         }
+    }
+}
+
+/// [`pack_right`], then every value is rounded to bf16.
+///
+/// # Safety
+/// As [`pack_right`].
+pub(super) unsafe fn pack_right_rounded<T: Real>(
+    b: &MatRef<'_, T>,
+    ks: Range<usize>,
+    columns: Range<usize>,
+    width: usize,
+    out: *mut T,
+) {
+    // SAFETY: as the caller promises; `pack_right` has written all of it.
+    unsafe {
+        pack_right(b, ks.clone(), columns, width, out);
+        round(std::slice::from_raw_parts_mut(out, ks.len() * width));
     }
 }
 
