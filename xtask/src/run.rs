@@ -277,7 +277,7 @@ impl Run<'_> {
                 }
                 if is_last || report.epoch.is_multiple_of(config.evaluate.every) {
                     let start = Instant::now();
-                    let scores = head.score(&banks.test, banks.pipeline.grid())?;
+                    let scores = head.score(&banks.test, banks.pipeline.grid(), banks.pipeline.precision())?;
                     let scored = (scores, start.elapsed());
                     let auroc = judged.judge(Some(report.epoch), is_last, scored, config, banks)?;
                     if *self.show == Show::Convergence {
@@ -290,7 +290,7 @@ impl Run<'_> {
         )?;
         let time = start.elapsed() - judging;
         Ok(Fitted {
-            model: Model::of_head(head)?,
+            model: Model::of_head(head, config.features.precision)?,
             judged,
             time,
             recorded,

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use simplenet_heads::{Adaptor, Head, HeadConfig, Loss, Optimizer, Rule, Step, TrainConfig};
+use simplenet_heads::{Adaptor, Head, HeadConfig, Loss, Optimizer, Precision, Rule, Step, TrainConfig};
 use simplenet_kernels::gemm::{Accumulate, MatMut, MatRef, gemm};
 use simplenet_kernels::noise::{NoiseKey, fill_normal};
 
@@ -64,6 +64,7 @@ fn measure(rows: usize, dim: usize, hidden: usize, adaptor: &str) -> Result<(f64
         },
         adaptor_optimizer: adam(1e-4),
         discriminator_optimizer: adam(2e-4),
+        precision: Precision::F32,
     };
     let mut head = Head::<f32>::new(HeadConfig { dim, hidden, adaptor }, 0)?;
     let mut step = Step::new(head.config(), &config, rows)?;

@@ -1,6 +1,7 @@
 //! What a head is and how it is trained, as data: read from an experiment file, checked once.
 
 use serde::{Deserialize, Serialize};
+use simplenet_kernels::engine::Precision;
 
 use crate::error::{Error, Result};
 
@@ -64,6 +65,29 @@ pub struct TrainConfig {
     pub adaptor_optimizer: Optimizer,
     /// The optimiser of the discriminator, biases and batch norm included.
     pub discriminator_optimizer: Optimizer,
+    /// What the factors of matrix products are rounded to. Sums, weights, moments and everything elementwise are f32 either
+    /// way. Not written where it is f32, which is what a configuration without it means: it keeps the meaning, and the
+    /// SHA-256, that it had before there was a choice.
+    #[serde(with = "PrecisionName", default = "full", skip_serializing_if = "is_full")]
+    pub precision: Precision,
+}
+
+/// How a [`Precision`] is written, for `#[serde(with)]`; the kernels know no serialisation.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Precision", rename_all = "kebab-case")]
+pub enum PrecisionName {
+    /// `f32`.
+    F32,
+    /// `bf16`.
+    Bf16,
+}
+
+fn full() -> Precision {
+    Precision::F32
+}
+
+fn is_full(precision: &Precision) -> bool {
+    *precision == Precision::F32
 }
 
 /// The training loss.

@@ -1,5 +1,6 @@
 //! Adaptor and discriminator: the parameters of a head, how they begin, and the plain forward pass.
 
+use simplenet_kernels::engine::Precision;
 use simplenet_kernels::gemm::{Accumulate, MatMut, MatRef, gemm};
 
 use crate::config::HeadConfig;
@@ -130,7 +131,15 @@ impl<T: Scalar> Head<T> {
     /// # Errors
     /// [`Error::Gemm`] where `SIMPLENET_ISA` is wrong.
     pub fn scorer(&self) -> Result<Scorer<T>> {
-        Scorer::new(self)
+        self.scorer_in(Precision::F32)
+    }
+
+    /// The head folded for inference in a precision.
+    ///
+    /// # Errors
+    /// As [`Head::scorer`].
+    pub fn scorer_in(&self, precision: Precision) -> Result<Scorer<T>> {
+        Scorer::new(self, precision)
     }
 
     /// Adapted features of feature rows `[rows, dim]`, the same shape (Eq. 5; what Figure 4 of the paper looks at).

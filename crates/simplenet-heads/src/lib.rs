@@ -9,7 +9,7 @@
 //! use std::ops::ControlFlow;
 //!
 //! use simplenet_heads::{
-//!     Adaptor, BankBuilder, Error, Head, HeadConfig, Loss, Optimizer, Rule, TrainConfig, train,
+//!     Adaptor, BankBuilder, Error, Head, HeadConfig, Loss, Optimizer, Precision, Rule, TrainConfig, train,
 //! };
 //!
 //! // Eight images of 20 patches with 6 channels, all near (1, 1, 1, 1, 1, 1).
@@ -28,6 +28,7 @@
 //!     loss: Loss::TruncatedL1 { positive_margin: 0.5, negative_margin: -0.5 },
 //!     adaptor_optimizer: adam(1e-3),
 //!     discriminator_optimizer: adam(2e-3),
+//!     precision: Precision::F32,
 //! };
 //! let mut head = Head::new(HeadConfig { dim: 6, hidden: 32, adaptor: Adaptor::Linear { bias: false } }, 0)?;
 //! train(&mut head, &bank, &config, 0, |_, _| Ok::<_, Error>(ControlFlow::Continue(())))?;
@@ -66,7 +67,7 @@ mod sums;
 mod train;
 
 pub use crate::bank::{Bank, BankBuilder};
-pub use crate::config::{Adaptor, HeadConfig, Loss, Optimizer, Rule, TrainConfig};
+pub use crate::config::{Adaptor, HeadConfig, Loss, Optimizer, PrecisionName, Rule, TrainConfig};
 pub use crate::error::{Error, Result};
 pub use crate::file::StoredTensor;
 pub use crate::head::{Head, NamedTensor};
@@ -78,3 +79,4 @@ pub use crate::scores::ImageScores;
 pub use crate::standardize::Standardizer;
 pub use crate::step::Step;
 pub use crate::train::{EpochReport, train};
+pub use simplenet_kernels::engine::Precision;

@@ -1,6 +1,7 @@
 //! A head folded for inference.
 
 use rayon::prelude::*;
+use simplenet_kernels::engine::Precision;
 use simplenet_kernels::gemm::{Accumulate, MatMut, MatRef, PackedB, gemm, gemm_packed};
 
 use crate::error::{Error, Result};
@@ -15,7 +16,8 @@ const ROWS_AT_ONCE: usize = 2048;
 ///
 /// In evaluation mode everything from the raw feature to the hidden activation is linear: standardisation, the
 /// adaptor's last layer, the discriminator's first layer and batch norm become one matrix and one bias. Scores differ
-/// from those of the unfolded chain by rounding only; a 1536-channel patch costs 40 % of the multiplications.
+/// from those of the unfolded chain by rounding only; a 1536-channel patch costs 40 % of the multiplications. In bf16 the
+/// folded matrices and what they are multiplied with are rounded, and sums stay as they are.
 #[derive(Debug)]
 pub struct Scorer<T: Scalar = f32> {
     dim: usize,
@@ -31,7 +33,7 @@ pub struct Scorer<T: Scalar = f32> {
 }
 
 impl<T: Scalar> Scorer<T> {
-    pub(crate) fn new(head: &Head<T>) -> Result<Scorer<T>> {
+    pub(crate) fn new(head: &Head<T>, precision: Precision) -> Result<Scorer<T>> {
         let (dim, hidden) = (head.config.dim, head.config.hidden);
         let values = |place: &std::ops::Range<usize>| &head.parameters[place.clone()];
         let fc1 = values(&head.layout.fc1_weight);
@@ -79,7 +81,7 @@ impl<T: Scalar> Scorer<T> {
             add_product(bias, weight, &mean, -T::ONE);
         }
         let output = values(&head.layout.fc2_weight).to_vec();
-        let packed = |matrix: &[T], rows: usize| PackedB::new(MatRef::new(matrix, rows, dim)?.t());
+        let packed = |matrix: &[T], rows: usize| PackedB::in_precision(precision, MatRef::new(matrix, rows, dim)?.t());
         let matrix = packed(&matrix, hidden)?;
         let first = match first {
             Some((weight, bias)) => Some((packed(&weight, dim)?, bias)),

@@ -17,7 +17,8 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
-use simplenet_kernels::gemm::{Accumulate, MatMut, MatRef, gemm};
+use simplenet_kernels::engine::Precision;
+use simplenet_kernels::gemm::{Accumulate, MatMut, MatRef, gemm_in};
 
 use crate::config::{HeadConfig, TrainConfig};
 use crate::error::{Error, Result};
@@ -184,6 +185,7 @@ impl<T: Scalar> Step<T> {
     /// z and e of this batch.
     fn forward(&mut self, head: &Head<T>, features: &[T], noise: &[T]) -> Result<()> {
         let HeadConfig { dim, hidden, .. } = self.head;
+        let multiply = in_precision(self.train.precision);
         let rows = self.rows;
         let values = |place: &Range<usize>| &head.parameters[place.clone()];
         let features = MatRef::new(features, rows, dim)?;
@@ -192,25 +194,32 @@ impl<T: Scalar> Step<T> {
         if let Some(last) = self.layout.adaptor.last() {
             let adaptor = MatRef::new(values(&last.weight), dim, dim)?;
             let folded = MatMut::new(&mut self.folded, hidden, dim)?;
-            gemm(first, adaptor, folded, Accumulate::Overwrite)?;
+            multiply(first, adaptor, folded, Accumulate::Overwrite)?;
             let folded = MatRef::new(&self.folded, hidden, dim)?;
             let mut input = features;
             if self.layout.adaptor.len() == 2 {
-                inner_forward(&self.layout.adaptor[0], &head.parameters, features, &mut self.inner)?;
+                inner_forward(
+                    self.train.precision,
+                    &self.layout.adaptor[0],
+                    &head.parameters,
+                    features,
+                    &mut self.inner,
+                )?;
                 input = MatRef::new(&self.inner, rows, dim)?;
             }
-            gemm(input, folded.t(), z, Accumulate::Overwrite)?;
+            multiply(input, folded.t(), z, Accumulate::Overwrite)?;
         } else {
-            gemm(features, first.t(), z, Accumulate::Overwrite)?;
+            multiply(features, first.t(), z, Accumulate::Overwrite)?;
         }
         let e = MatMut::new(&mut self.e, rows, hidden)?;
-        gemm(MatRef::new(noise, rows, dim)?, first.t(), e, Accumulate::Overwrite)?;
+        multiply(MatRef::new(noise, rows, dim)?, first.t(), e, Accumulate::Overwrite)?;
         Ok(())
     }
 
     /// Weight gradients from what the sweeps left in z and e.
     fn backward(&mut self, head: &Head<T>, features: &[T], noise: &[T]) -> Result<()> {
         let HeadConfig { dim, hidden, .. } = self.head;
+        let multiply = in_precision(self.train.precision);
         let rows = self.rows;
         let layout = &self.layout;
         let values = |place: &Range<usize>| &head.parameters[place.clone()];
@@ -220,14 +229,14 @@ impl<T: Scalar> Step<T> {
 
         let into_first = &mut self.gradients[layout.fc1_weight.clone()];
         let noise = MatRef::new(noise, rows, dim)?;
-        gemm(
+        multiply(
             back_noised.t(),
             noise,
             MatMut::new(into_first, hidden, dim)?,
             Accumulate::Overwrite,
         )?;
         let Some(last) = layout.adaptor.last() else {
-            gemm(
+            multiply(
                 back_sum.t(),
                 features,
                 MatMut::new(into_first, hidden, dim)?,
@@ -241,7 +250,7 @@ impl<T: Scalar> Step<T> {
         } else {
             features
         };
-        gemm(
+        multiply(
             back_sum.t(),
             input,
             MatMut::new(&mut self.product, hidden, dim)?,
@@ -249,7 +258,7 @@ impl<T: Scalar> Step<T> {
         )?;
         let product = MatRef::new(&self.product, hidden, dim)?;
         let adaptor = MatRef::new(values(&last.weight), dim, dim)?;
-        gemm(
+        multiply(
             product,
             adaptor.t(),
             MatMut::new(into_first, hidden, dim)?,
@@ -257,7 +266,7 @@ impl<T: Scalar> Step<T> {
         )?;
         let first = MatRef::new(values(&layout.fc1_weight), hidden, dim)?;
         let into_last = &mut self.gradients[last.weight.clone()];
-        gemm(
+        multiply(
             first.t(),
             product,
             MatMut::new(into_last, dim, dim)?,
@@ -270,7 +279,7 @@ impl<T: Scalar> Step<T> {
         // Two layers: du = (dz + de)(W A), through LeakyReLU, whose output has the sign of its input.
         let du = &mut self.inner_gradient[..rows * dim];
         let folded = MatRef::new(&self.folded, hidden, dim)?;
-        gemm(back_sum, folded, MatMut::new(du, rows, dim)?, Accumulate::Overwrite)?;
+        multiply(back_sum, folded, MatMut::new(du, rows, dim)?, Accumulate::Overwrite)?;
         let partials = &mut self.inner_partials[..partial_count(rows) * dim];
         let chunk = ROWS_PER_PARTIAL * dim;
         let work = partials
@@ -300,7 +309,7 @@ impl<T: Scalar> Step<T> {
         }
         let into_inner = &mut self.gradients[inner.weight.clone()];
         let du = MatRef::new(du, rows, dim)?;
-        gemm(
+        multiply(
             du.t(),
             features,
             MatMut::new(into_inner, dim, dim)?,
@@ -310,12 +319,26 @@ impl<T: Scalar> Step<T> {
     }
 }
 
+/// Matrix products of one precision.
+fn in_precision<T: Scalar>(
+    precision: Precision,
+) -> impl Fn(MatRef<'_, T>, MatRef<'_, T>, MatMut<'_, T>, Accumulate) -> Result<()> {
+    move |a, b, c, accumulate| Ok(gemm_in(precision, a, b, c, accumulate)?)
+}
+
 /// u = LeakyReLU(x A₀ᵀ + b₀).
-fn inner_forward<T: Scalar>(layer: &Linear, parameters: &[T], features: MatRef<'_, T>, out: &mut [T]) -> Result<()> {
+fn inner_forward<T: Scalar>(
+    precision: Precision,
+    layer: &Linear,
+    parameters: &[T],
+    features: MatRef<'_, T>,
+    out: &mut [T],
+) -> Result<()> {
     let (rows, dim) = (features.rows(), features.cols());
     let out = &mut out[..rows * dim];
     let weight = MatRef::new(&parameters[layer.weight.clone()], dim, dim)?;
-    gemm(
+    gemm_in(
+        precision,
         features,
         weight.t(),
         MatMut::new(out, rows, dim)?,

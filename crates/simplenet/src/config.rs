@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use simplenet_backbone::{Arch, Embedding, FeatureConfig, Precision, Stage};
 use simplenet_data::MaskRule;
-use simplenet_heads::{Adaptor, HeadConfig, TrainConfig};
+use simplenet_heads::{Adaptor, HeadConfig, PrecisionName, TrainConfig};
 
 use crate::error::Error;
 use crate::method::Method;
@@ -55,17 +55,10 @@ pub struct Features {
     pub patch: usize,
     /// How a neighbourhood becomes a vector.
     pub embedding: Embedding,
-    /// Arithmetic of the backbone.
+    /// Arithmetic of inference: of the backbone, and of the head where it scores. That of training is
+    /// [`TrainConfig::precision`].
     #[serde(with = "PrecisionName")]
     pub precision: Precision,
-}
-
-/// How a [`Precision`] is written; the kernels know no serialisation.
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "Precision", rename_all = "kebab-case")]
-enum PrecisionName {
-    F32,
-    Bf16,
 }
 
 /// What the noise σ refers to.

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 #[cfg(feature = "cuda")]
 use simplenet_heads::cuda::{self, DeviceBank, DeviceHead, Products};
-use simplenet_heads::{Bank, EpochReport, Head, Standardizer, TrainConfig};
+use simplenet_heads::{Bank, EpochReport, Head, Precision, Standardizer, TrainConfig};
 #[cfg(feature = "cuda")]
 use simplenet_kernels::cuda::Gpu;
 #[cfg(feature = "cuda")]
@@ -150,7 +150,10 @@ impl FeatureBank {
             }),
             #[cfg(feature = "cuda")]
             FeatureBank::Cuda(bank) => {
-                let products = Products::F32;
+                let products = match config.precision {
+                    Precision::F32 => Products::F32,
+                    Precision::Bf16 => Products::Bf16,
+                };
                 cuda::train(head, bank, config, products, seed, |report, head| {
                     after_epoch(report, HeadInTraining::Cuda(head))
                 })
@@ -160,13 +163,14 @@ impl FeatureBank {
 }
 
 impl HeadInTraining<'_> {
-    /// Scores every patch of a bank on the same device, whose images have `grid` = rows × columns patches.
+    /// Scores every patch of a bank on the same device, whose images have `grid` = rows × columns patches. The processor scores
+    /// in `precision`; a GPU as it trains.
     ///
     /// # Errors
     /// [`Error::Device`] where the bank is elsewhere, and those of the scoring.
-    pub fn score(&self, bank: &FeatureBank, grid: [usize; 2]) -> Result<Scores, Error> {
+    pub fn score(&self, bank: &FeatureBank, grid: [usize; 2], precision: Precision) -> Result<Scores, Error> {
         match (self, bank) {
-            (HeadInTraining::Host(head), FeatureBank::Host(bank)) => Scores::of(head, bank, grid),
+            (HeadInTraining::Host(head), FeatureBank::Host(bank)) => Scores::of(head, bank, grid, precision),
             #[cfg(feature = "cuda")]
             (HeadInTraining::Cuda(head), FeatureBank::Cuda(bank)) => {
                 let patches = head.score(bank)?;

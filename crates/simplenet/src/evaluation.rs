@@ -1,7 +1,7 @@
 //! Scores of a test set, and how good they are.
 
 use simplenet_data::{Preprocess, Sample, load_masks};
-use simplenet_heads::{Bank, Head};
+use simplenet_heads::{Bank, Head, Precision};
 use simplenet_kernels::maps;
 use simplenet_metrics::{ImageMetrics, MapShape, PixelMetrics, image_metrics, pixel_metrics};
 
@@ -43,9 +43,9 @@ pub struct Evaluation {
 }
 
 impl Scores {
-    /// Scores every patch of a bank whose images have `grid` = rows × columns patches.
-    pub fn of(head: &Head, bank: &Bank, grid: [usize; 2]) -> Result<Scores, Error> {
-        let scorer = head.scorer()?;
+    /// Scores every patch of a bank whose images have `grid` = rows × columns patches, in the precision of inference.
+    pub fn of(head: &Head, bank: &Bank, grid: [usize; 2], precision: Precision) -> Result<Scores, Error> {
+        let scorer = head.scorer_in(precision)?;
         let mut patches = Vec::with_capacity(bank.rows());
         for image in 0..bank.images() {
             patches.extend(scorer.score(bank.image(image))?);

@@ -6,7 +6,7 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use simplenet_heads::padim::{Padim, PadimConfig};
 use simplenet_heads::patchcore::{Coreset, Distance, PatchCore, PatchCoreConfig, Reweight, Sampler, Scoring};
-use simplenet_heads::{Bank, EpochReport, Head, ImageScores, Scorer, Standardizer, StoredTensor, train};
+use simplenet_heads::{Bank, EpochReport, Head, ImageScores, Precision, Scorer, Standardizer, StoredTensor, train};
 
 use crate::config::{Config, FeatureScale};
 use crate::error::Error;
@@ -120,7 +120,7 @@ impl Model {
                     Either::Heads(error) => E::from(Error::Heads(error)),
                     Either::Caller(error) => error,
                 })?;
-                Ok(Model::of_head(head)?)
+                Ok(Model::of_head(head, config.features.precision)?)
             }
             Method::PatchCore(config) => {
                 let fitted = PatchCore::fit(bank, config, seed).map_err(Error::Heads)?;
@@ -133,12 +133,12 @@ impl Model {
         }
     }
 
-    /// SimpleNet with a trained head.
+    /// SimpleNet with a trained head, to score in a precision.
     ///
     /// # Errors
-    /// As [`Head::scorer`].
-    pub fn of_head(head: Head) -> Result<Model, Error> {
-        let scorer = head.scorer()?;
+    /// As [`Head::scorer_in`].
+    pub fn of_head(head: Head, precision: Precision) -> Result<Model, Error> {
+        let scorer = head.scorer_in(precision)?;
         Ok(Model::SimpleNet(Box::new(Network { head, scorer })))
     }
 
@@ -208,7 +208,7 @@ impl Model {
                 if head.config() != &expected {
                     return Err(other(format!("{:?}", head.config()), format!("{expected:?}")).into());
                 }
-                Model::of_head(head)?
+                Model::of_head(head, config.features.precision)?
             }
             Method::PatchCore(config) => {
                 Model::PatchCore(Box::new(PatchCore::from_tensors(file, prefix, config.scoring)?))

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "cuda")]
 use simplenet_backbone::GpuExtractor;
-use simplenet_backbone::{Backbone, Extractor};
+use simplenet_backbone::{Backbone, Extractor, Precision};
 use simplenet_data::{Preprocess, Sample, load_images};
 #[cfg(feature = "cuda")]
 use simplenet_heads::cuda::DeviceBank;
@@ -26,6 +26,7 @@ const GPU_BATCH: usize = 32;
 pub struct Pipeline {
     preprocess: Preprocess,
     extractor: AnyExtractor,
+    precision: Precision,
     grid: [usize; 2],
 }
 
@@ -85,6 +86,7 @@ impl Pipeline {
         Ok(Pipeline {
             preprocess,
             extractor,
+            precision,
             grid,
         })
     }
@@ -92,6 +94,11 @@ impl Pipeline {
     /// How images become network inputs.
     pub fn preprocess(&self) -> &Preprocess {
         &self.preprocess
+    }
+
+    /// Arithmetic of inference.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Channels of a patch feature.

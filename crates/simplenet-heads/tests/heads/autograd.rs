@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{D, Device, Result, Tensor, Var};
 use candle_nn::{AdamW, Optimizer as _, ParamsAdamW};
-use simplenet_heads::{Adaptor, Head, Loss, Rule, Step, TrainConfig};
+use simplenet_heads::{Adaptor, Head, Loss, Precision, Rule, Step, TrainConfig};
 
 use crate::support::{ADAPTORS, TRUNCATED, floats, head, largest_difference, optimizer};
 
@@ -63,6 +63,7 @@ fn compare(adaptor: Adaptor, loss: Loss, [rows, dim, hidden]: [usize; 3]) -> Res
         loss,
         adaptor_optimizer: adamw,
         discriminator_optimizer: adamw,
+        precision: Precision::F32,
     };
     let mut head: Head<f32> = head(dim, hidden, adaptor, 4);
     let device = &Device::Cpu;

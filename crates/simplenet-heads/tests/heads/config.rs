@@ -1,7 +1,7 @@
 //! Configurations as files write them, and what is refused.
 
 use serde_json::{from_value, json, to_value};
-use simplenet_heads::{Adaptor, Error, Head, HeadConfig, Loss, Rule, Step, TrainConfig};
+use simplenet_heads::{Adaptor, Error, Head, HeadConfig, Loss, Precision, Rule, Step, TrainConfig};
 
 use crate::support::{TRUNCATED, authors};
 
@@ -27,6 +27,18 @@ fn configurations_read_as_they_are_written() {
     );
     assert_eq!(config.adaptor_optimizer.rule, Rule::AdamW);
     assert_eq!(to_value(config).expect("json"), written);
+    let mut in_bf16 = written.clone();
+    in_bf16["precision"] = json!("bf16");
+    let config: TrainConfig = from_value(in_bf16.clone()).expect("a configuration");
+    assert_eq!(config.precision, Precision::Bf16);
+    assert_eq!(to_value(config).expect("json"), in_bf16);
+    in_bf16["precision"] = json!("f32");
+    let config: TrainConfig = from_value(in_bf16).expect("a configuration");
+    assert_eq!(
+        to_value(config).expect("json"),
+        written,
+        "f32 is what is meant without it"
+    );
     assert_eq!(
         from_value::<Loss>(json!("cross-entropy")).expect("a loss"),
         Loss::CrossEntropy

@@ -2,6 +2,7 @@
 
 mod autograd;
 mod bank;
+mod bf16;
 mod config;
 mod file;
 mod golden;

@@ -1,7 +1,7 @@
 //! The step as the paper writes it, in plain loops, and the fast one against it.
 
 use proptest::prelude::*;
-use simplenet_heads::{Adaptor, Head, Loss, Optimizer, Rule, Step, TrainConfig};
+use simplenet_heads::{Adaptor, Head, Loss, Optimizer, Precision, Rule, Step, TrainConfig};
 
 use crate::support::{ADAPTORS, TRUNCATED, head, largest_difference, numbers, optimizer};
 
@@ -282,6 +282,7 @@ fn config(loss: Loss, adaptor_rule: Rule, discriminator_rule: Rule) -> TrainConf
         loss,
         adaptor_optimizer: optimizer(adaptor_rule, 1e-3, 0.02),
         discriminator_optimizer: optimizer(discriminator_rule, 3e-3, 0.01),
+        precision: Precision::F32,
     }
 }
 

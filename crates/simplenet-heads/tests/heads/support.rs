@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use safetensors::SafeTensors;
-use simplenet_heads::{Adaptor, Bank, BankBuilder, Head, HeadConfig, Loss, Optimizer, Rule, Scalar, TrainConfig};
+use simplenet_heads::{
+    Adaptor, Bank, BankBuilder, Head, HeadConfig, Loss, Optimizer, Precision, Rule, Scalar, TrainConfig,
+};
 
 /// A file of ../shared/golden, or `None` (and a word on stderr) where the folder is not there.
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
@@ -76,6 +78,7 @@ pub(crate) fn authors(loss: Loss, faster: f64) -> TrainConfig {
         loss,
         adaptor_optimizer: optimizer(Rule::AdamW, 1e-4 * faster, 0.01),
         discriminator_optimizer: optimizer(Rule::Adam, 2e-4 * faster, 1e-5),
+        precision: Precision::F32,
     }
 }
 

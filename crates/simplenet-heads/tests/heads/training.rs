@@ -2,7 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use simplenet_heads::{Adaptor, BankBuilder, EpochReport, Error, Head, Loss, Rule, Standardizer, TrainConfig, train};
+use simplenet_heads::{
+    Adaptor, BankBuilder, EpochReport, Error, Head, Loss, Precision, Rule, Standardizer, TrainConfig, train,
+};
 
 use crate::support::{ADAPTORS, TRUNCATED, authors, bank_of, floats, head, optimizer};
 
@@ -33,19 +35,24 @@ fn trained(adaptor: Adaptor, config: &TrainConfig, seed: u64, threads: usize) ->
 
 #[test]
 fn the_same_seed_makes_the_same_bytes_with_any_number_of_threads() {
-    for adaptor in ADAPTORS {
-        let one = trained(adaptor, &config(TRUNCATED), 7, 1);
+    for (adaptor, precision) in ADAPTORS
+        .into_iter()
+        .flat_map(|a| [(a, Precision::F32), (a, Precision::Bf16)])
+    {
+        let config = TrainConfig {
+            precision,
+            ..config(TRUNCATED)
+        };
+        let one = trained(adaptor, &config, 7, 1);
+        for threads in [2, 3] {
+            assert!(
+                one == trained(adaptor, &config, 7, threads),
+                "{adaptor:?} {precision:?}: {threads} threads make other bytes"
+            );
+        }
         assert!(
-            one == trained(adaptor, &config(TRUNCATED), 7, 2),
-            "{adaptor:?}: two threads make other bytes"
-        );
-        assert!(
-            one == trained(adaptor, &config(TRUNCATED), 7, 3),
-            "{adaptor:?}: three threads make other bytes"
-        );
-        assert!(
-            one != trained(adaptor, &config(TRUNCATED), 8, 1),
-            "{adaptor:?}: the seed changes nothing"
+            one != trained(adaptor, &config, 8, 1),
+            "{adaptor:?} {precision:?}: the seed changes nothing"
         );
     }
 }

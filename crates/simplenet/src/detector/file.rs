@@ -22,7 +22,7 @@ use simplenet_heads::Head;
 
 use super::Detector;
 use super::card::Card;
-use super::reference::{Expected, Reference, TOLERANCE};
+use super::reference::{Expected, Reference, tolerance};
 use super::roi::Roi;
 use super::settings::DetectorConfig;
 use super::training::load_backbone;
@@ -199,8 +199,8 @@ impl Detector {
             roi,
             config: metadata.config,
             card: metadata.card,
+            scorer: head.scorer_in(pipeline.precision())?,
             pipeline,
-            scorer: head.scorer()?,
             head,
             references,
         };
@@ -227,7 +227,8 @@ impl Detector {
 
     fn check_drift(&self, path: &Path) -> Result<(), Error> {
         for (file, expected, found) in self.reference_scores()? {
-            let tolerated = (found - expected).abs() <= TOLERANCE * expected.abs().max(1.0);
+            let allowed = tolerance(self.pipeline.precision()) * expected.abs().max(1.0);
+            let tolerated = (found - expected).abs() <= allowed;
             if !tolerated {
                 return Err(Error::Drift {
                     path: path.to_owned(),

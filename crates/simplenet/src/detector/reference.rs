@@ -1,6 +1,7 @@
 //! Images kept in the detector file with their scores: if they no longer get them, something has changed.
 
 use serde::{Deserialize, Serialize};
+use simplenet_backbone::Precision;
 use simplenet_data::{Preprocess, Rgb8};
 
 use super::{Parts, Scored};
@@ -8,7 +9,18 @@ use crate::error::Error;
 
 /// How far a score may move. Other instruction sets add in another order, which moves scores by 1e-5; another decoder,
 /// network or head moves them by more than this.
-pub(super) const TOLERANCE: f32 = 1e-3;
+const TOLERANCE: f32 = 1e-3;
+
+/// The same in bf16, where another order of additions decides which way a feature is rounded.
+const TOLERANCE_BF16: f32 = 3e-2;
+
+/// How far a score may move in this precision.
+pub(super) fn tolerance(precision: Precision) -> f32 {
+    match precision {
+        Precision::F32 => TOLERANCE,
+        Precision::Bf16 => TOLERANCE_BF16,
+    }
+}
 
 /// A training image as the network sees it, and its score.
 #[derive(Debug, Clone, PartialEq)]

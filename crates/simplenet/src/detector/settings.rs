@@ -74,6 +74,7 @@ impl Default for DetectorConfig {
                     },
                     adaptor_optimizer: adam(1e-4),
                     discriminator_optimizer: adam(2e-4),
+                    precision: Precision::F32,
                 },
                 evaluate: Evaluate {
                     every: 4,

@@ -108,7 +108,7 @@ impl Detector {
                 epochs,
             });
         })?;
-        let scorer = head.scorer()?;
+        let scorer = head.scorer_in(pipeline.precision())?;
 
         let contract = |scores: Vec<f32>| Contract::new(&scores, config.max_false_reject);
         let hygiene = Hygiene {
@@ -282,7 +282,7 @@ fn held_out(
         let rest = without(&images.bank, part.clone(), config)?;
         let head = train_head(&rest, config, |epoch| progress(fold + 1, epoch.epoch))?;
         drop(rest);
-        let scorer = head.scorer()?;
+        let scorer = head.scorer_in(parts.pipeline.precision())?;
         for image in part {
             let judged = parts.with(&scorer).score_rows(images.bank.image(image))?;
             let mut map = judged.map;

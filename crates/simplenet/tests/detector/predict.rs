@@ -49,7 +49,7 @@ fn scores_are_those_of_the_evaluation() {
     let (bank, _) = pipeline
         .bank(&dataset.test, &memory, |_| Ok::<_, simplenet::Error>(()))
         .unwrap();
-    let scores = simplenet::Scores::of(detector().head(), &bank, pipeline.grid()).unwrap();
+    let scores = simplenet::Scores::of(detector().head(), &bank, pipeline.grid(), pipeline.precision()).unwrap();
     let predicted: Vec<f32> = test_images()
         .iter()
         .map(|image| detector().predict(image).unwrap().score)

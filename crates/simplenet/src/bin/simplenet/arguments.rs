@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use simplenet::{Detector, LoadOptions};
-use simplenet_backbone::Arch;
+use simplenet_backbone::{Arch, Precision};
 
 #[derive(Parser)]
 #[command(
@@ -94,6 +94,9 @@ pub(crate) struct Train {
     /// Standard deviation of the noise that stands for defects, instead of the backbone's default
     #[arg(long, value_name = "SIGMA")]
     pub(crate) noise: Option<f64>,
+    /// Arithmetic of training and inference; bf16 is faster where the processor has it, and differs in the third digit
+    #[arg(long, value_name = "NAME", default_value = "f32")]
+    pub(crate) precision: PrecisionArgument,
     /// Length of the shorter side after resizing
     #[arg(long, value_name = "PIXELS", default_value_t = 256)]
     pub(crate) resize: usize,
@@ -106,6 +109,24 @@ pub(crate) struct Train {
     /// Seed of weights, noise and order
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
+}
+
+/// `--precision`.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum PrecisionArgument {
+    /// 24 bits of significand
+    F32,
+    /// Factors rounded to 8 bits of significand, sums in f32
+    Bf16,
+}
+
+impl From<PrecisionArgument> for Precision {
+    fn from(argument: PrecisionArgument) -> Precision {
+        match argument {
+            PrecisionArgument::F32 => Precision::F32,
+            PrecisionArgument::Bf16 => Precision::Bf16,
+        }
+    }
 }
 
 /// A detector file, and how to load it.

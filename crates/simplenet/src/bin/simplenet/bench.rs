@@ -58,8 +58,8 @@ pub(crate) fn run(arguments: &Bench, output: &Output) -> Result<Outcome> {
 
     let each = Duration::from_secs_f64(arguments.seconds / 6.0);
     let latency = measure(each, || Ok(detector.predict_file(&arguments.image)?))?;
-    let scorer = detector.head().scorer()?;
     let pipeline = detector.pipeline();
+    let scorer = detector.head().scorer_in(pipeline.precision())?;
     let input = pipeline.preprocess().apply(&image);
     let rows = pipeline.features(&input)?;
     let whole = measure(each, || Ok(detector.predict_prepared(&input, &[geometry])?))?;

@@ -58,6 +58,8 @@ fn config(arguments: &Train) -> DetectorConfig {
     if let Some(noise) = arguments.noise {
         config.model.train.noise = noise;
     }
+    config.model.features.precision = arguments.precision.into();
+    config.model.train.precision = arguments.precision.into();
     config.model.preprocess.resize = arguments.resize;
     config.model.preprocess.crop = arguments.crop;
     config.seed = arguments.seed;
