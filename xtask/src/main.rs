@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a command")]
 
+mod bench;
 mod compare;
 mod data;
 mod exhibits;
@@ -46,6 +47,9 @@ enum Verb {
     Compare(compare::Arguments),
     /// Fetch data sets and weights, or check those that are there
     Data(data::Arguments),
+    /// Time the code here, and beside others
+    #[command(subcommand)]
+    Bench(bench::Verb),
     /// Assert the layer table of docs/architecture.md
     Check,
 }
@@ -66,6 +70,7 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Verb::Report(arguments) => report::run(&arguments),
         Verb::Compare(arguments) => compare::run(&arguments),
         Verb::Data(arguments) => data::run(arguments),
+        Verb::Bench(verb) => bench::run(&verb),
         Verb::Check => {
             layers::check()?;
             println!("layers: as docs/architecture.md says");

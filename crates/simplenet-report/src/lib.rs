@@ -1,7 +1,8 @@
 //! Finished rows to CSV files, tables, figures and picture sheets.
 //!
 //! A [`Row`] is one finished cell of an experiment: what was run, its numbers, and where and how fast. [`results`] keeps
-//! rows in a CSV file that several processes may append to, and [`measurements`] the curves and lists beside them. A
+//! rows in a CSV file that several processes may append to, and [`measurements`] the curves and lists beside them;
+//! [`benchmarks`] keeps timings. A
 //! [`Table`] is made from rows ([`table1`] in the shape of Table 1 of Liu et al. 2023, [`pivot()`] for the ablations), beside
 //! [`Published`] numbers, and prints as Markdown or as plain text. [`splice()`] puts such text between two markers of a document. A [`Figure`] is drawn as SVG or PNG; a
 //! [`sheet()`] shows images with their anomaly maps, and a [`page`] all of that in one file for a browser.
@@ -33,6 +34,7 @@
 //! # Ok::<(), simplenet_report::Error>(())
 //! ```
 
+pub mod benchmarks;
 mod cells;
 mod error;
 pub mod figure;
@@ -52,6 +54,7 @@ mod summary;
 mod table;
 mod table1;
 
+pub use benchmarks::{Benchmark, benchmark_table};
 pub use error::{Error, Result};
 pub use figure::Figure;
 pub use gallery::GalleryImage;

@@ -56,7 +56,13 @@ pub(super) fn run(bench: &mut Bench, data: Option<&Path>, category: &str, given:
 fn paper() -> Result<Config> {
     let library = Library::open(&crate::workspace::root()?.join("xtask/experiments"))?;
     let table1 = library.experiment("table1")?;
-    library.config("table1", &table1.variants[0], Protocol::Paper, Arch::WideResNet50_2, &[])
+    library.config(
+        "table1",
+        &table1.variants[0],
+        Protocol::Paper,
+        Arch::WideResNet50_2,
+        &[],
+    )
 }
 
 /// The parts and what they took: extraction, training with its scoring of the test set, metrics.
@@ -99,7 +105,11 @@ fn category_once(
         bail!("training ended before its last epoch");
     }
     let training = start.elapsed() - judging;
-    Ok(vec![("extraction", extraction), ("training", training), ("metrics", judging)])
+    Ok(vec![
+        ("extraction", extraction),
+        ("training", training),
+        ("metrics", judging),
+    ])
 }
 
 /// As many images as MVTec AD's bottle has, of a procedural part, drawn once.
@@ -113,7 +123,10 @@ fn procedural(cache: &Path) -> Result<Dataset> {
                 std::fs::create_dir_all(folder).with_context(|| format!("failed to create `{}`", folder.display()))?;
             }
             let rendered = render(0, category, shot);
-            rendered.image.save(&path).with_context(|| format!("failed to write `{}`", path.display()))?;
+            rendered
+                .image
+                .save(&path)
+                .with_context(|| format!("failed to write `{}`", path.display()))?;
             if let Some(mask) = rendered.mask.filter(|_| path.to_string_lossy().contains("/bad/")) {
                 let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
                 let truth = folder.join("ground_truth/bad");
@@ -129,7 +142,10 @@ fn procedural(cache: &Path) -> Result<Dataset> {
             save(folder.join(format!("test/good/{index:03}.png")), Shot::Good { index })?;
         }
         for index in 0..IMAGES[1] - 20 {
-            let shot = Shot::Defective { defect: index % 3, index };
+            let shot = Shot::Defective {
+                defect: index % 3,
+                index,
+            };
             save(folder.join(format!("test/bad/{index:03}.png")), shot)?;
         }
         std::fs::write(folder.join("complete"), "")?;

@@ -26,9 +26,17 @@ pub(super) fn run(bench: &mut Bench, given: &[(Arch, PathBuf)]) -> Result<()> {
                 let rows: Buffer<f32> = bench.gpu.zeros(batch * h * w * extractor.dim())?;
                 extractor.extract(&images(batch), shape, rows.all())?;
                 // f32 runs on the vector units, and 64 images take long.
-                let rounds = if precision == Precision::F32 { bench.rounds / 5 } else { bench.rounds };
-                let timing = on_device(&bench.gpu, rounds.max(5), || Ok(extractor.extract_again(shape, rows.all())?))?;
-                let network = on_device(&bench.gpu, rounds.max(5), || Ok(extractor.network().rerun(shape, |_| Ok(()))?))?;
+                let rounds = if precision == Precision::F32 {
+                    bench.rounds / 5
+                } else {
+                    bench.rounds
+                };
+                let timing = on_device(&bench.gpu, rounds.max(5), || {
+                    Ok(extractor.extract_again(shape, rows.all())?)
+                })?;
+                let network = on_device(&bench.gpu, rounds.max(5), || {
+                    Ok(extractor.network().rerun(shape, |_| Ok(()))?)
+                })?;
                 let gflop = Some(2.0 * backbone.graph().macs(shape)? as f64 / 1e9);
                 let row = |subject: &str| Benchmark {
                     model: format!("{arch} to layer3"),

@@ -112,7 +112,8 @@ mod with_cuda {
             (None, Some(root)) => root.join("results/bench"),
             (None, None) => PathBuf::from("bench"),
         };
-        let gpu = Gpu::new(0).context("cannot use the first GPU\n\nhint: `nvidia-smi` says whether the driver sees one")?;
+        let gpu =
+            Gpu::new(0).context("cannot use the first GPU\n\nhint: `nvidia-smi` says whether the driver sees one")?;
         let mut bench = Bench {
             device: gpu.name()?,
             commit: root.as_deref().map_or_else(|| "unknown".into(), workspace::commit),

@@ -40,7 +40,10 @@ pub(super) fn ceilings(bench: &mut Bench) -> Result<()> {
     let wide: [Buffer<f32>; 2] = [gpu.zeros(side * side)?, gpu.zeros(side * side)?];
     let narrow: [Buffer<bf16>; 2] = [gpu.zeros(side * side)?, gpu.zeros(side * side)?];
     for (stream, (wide, narrow)) in wide.iter().zip(&narrow).enumerate() {
-        let key = NoiseKey { seed: 2, stream: stream as u64 };
+        let key = NoiseKey {
+            seed: 2,
+            stream: stream as u64,
+        };
         noise::fill_normal(&gpu, wide.all(), key, 1.0)?;
         noise::standardize(&gpu, wide.all(), 1, None, narrow.all())?;
     }
@@ -52,7 +55,14 @@ pub(super) fn ceilings(bench: &mut Bench) -> Result<()> {
             let overwrite = Accumulate::Overwrite;
             if precision == "bf16" {
                 let [a, b] = [&narrow[0], &narrow[1]].map(|buffer| Matrix::new(buffer.all(), side, side));
-                gemm(&gpu, Math::F32, a?, b?.t(), Matrix::new(narrow_out.all(), side, side)?, overwrite)?;
+                gemm(
+                    &gpu,
+                    Math::F32,
+                    a?,
+                    b?.t(),
+                    Matrix::new(narrow_out.all(), side, side)?,
+                    overwrite,
+                )?;
             } else {
                 let math = if precision == "tf32" { Math::Tf32 } else { Math::F32 };
                 let [a, b] = [&wide[0], &wide[1]].map(|buffer| Matrix::new(buffer.all(), side, side));
@@ -86,7 +96,11 @@ pub(super) fn steps(bench: &mut Bench) -> Result<()> {
     // Ten steps' worth of images, so that a step does not find its features in the cache.
     let bank = DeviceBank::new(&gpu, 10 * BATCH, PATCHES, DIM)?;
     noise::fill_normal(&gpu, bank.slot(0, bank.images()), NoiseKey { seed: 3, stream: 0 }, 0.3)?;
-    for (products, name) in [(Products::Bf16, "bf16"), (Products::Tf32, "tf32"), (Products::F32, "f32")] {
+    for (products, name) in [
+        (Products::Bf16, "bf16"),
+        (Products::Tf32, "tf32"),
+        (Products::F32, "f32"),
+    ] {
         let timing = match products {
             Products::Bf16 => epochs::<bf16>(bench, &bank, products)?,
             _ => epochs::<f32>(bench, &bank, products)?,
@@ -161,7 +175,9 @@ pub(super) fn maps(bench: &mut Bench) -> Result<()> {
     let maps: Buffer<f32> = gpu.zeros(IMAGES * 224 * 224)?;
     let images: Buffer<f32> = gpu.zeros(IMAGES)?;
     let maker = MapMaker::new(&gpu, [28, 28], [224, 224], 4.0)?;
-    let timing = on_device(&gpu, bench.rounds, || Ok(maker.run(&gpu, scores.all(), maps.all(), images.all())?))?;
+    let timing = on_device(&gpu, bench.rounds, || {
+        Ok(maker.run(&gpu, scores.all(), maps.all(), images.all())?)
+    })?;
     let row = Benchmark {
         model: "28×28 to 224×224, σ = 4".into(),
         ..bench.row("maps", "f32", IMAGES)
