@@ -12,6 +12,6 @@ mod train;
 
 pub use self::bank::DeviceBank;
 pub use self::head::DeviceHead;
-pub use self::products::Products;
+pub use self::products::{Product, Products};
 pub use self::step::DeviceStep;
 pub use self::train::train;

@@ -16,7 +16,7 @@ pub enum Products {
 
 impl Products {
     /// How products of f32 factors are computed under it: TF32 where speed is wanted.
-    pub(super) fn math(self) -> Math {
+    pub fn math(self) -> Math {
         match self {
             Products::F32 => Math::F32,
             Products::Tf32 | Products::Bf16 => Math::Tf32,

@@ -13,6 +13,7 @@ use simplenet_heads::{
     TrainConfig, fill_noise, train,
 };
 use simplenet_kernels::cuda::Math;
+use simplenet_kernels::engine::Precision;
 use simplenet_kernels::noise::{NoiseKey, fill_normal};
 
 const DIM: usize = 40;
@@ -43,6 +44,7 @@ fn config(loss: Loss) -> TrainConfig {
         loss,
         adaptor_optimizer: optimizer(Rule::AdamW, 1e-3, 0.01),
         discriminator_optimizer: optimizer(Rule::Adam, 2e-3, 1e-5),
+        precision: Precision::F32,
     }
 }
 

@@ -15,8 +15,8 @@ use simplenet_heads::Head;
 use simplenet_metrics::image_metrics;
 use simplenet_report::Benchmark;
 
-use super::Bench;
 use super::features::network;
+use super::run::Bench;
 use crate::bench::measure::Timing;
 use crate::experiment::{Library, Protocol};
 
@@ -85,11 +85,11 @@ fn category_once(
     let start = Instant::now();
     let mut head = Head::new(config.head_config(pipeline.dim()), 0)?;
     let (mut judging, mut best) = (Duration::ZERO, 0.0);
-    let mut metrics = None;
+    let (precision, mut metrics) = (pipeline.precision(), None);
     train.train(&mut head, &config.train, 0, |report, head| -> Result<ControlFlow<()>> {
         let is_last = report.epoch == config.train.epochs;
         if is_last || report.epoch.is_multiple_of(config.evaluate.every) {
-            let scores = head.score(&test, pipeline.grid())?;
+            let scores = head.score(&test, pipeline.grid(), precision)?;
             let start = Instant::now();
             // As in `reproduce`: pixel metrics where they decide.
             let image = image_metrics(&scores.images, &truth.anomalous)?;

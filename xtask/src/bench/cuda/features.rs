@@ -8,7 +8,7 @@ use simplenet_kernels::cuda::Buffer;
 use simplenet_kernels::noise::{NoiseKey, fill_normal};
 use simplenet_report::Benchmark;
 
-use super::Bench;
+use super::run::Bench;
 use super::time::on_device;
 use crate::bench::random;
 

@@ -12,8 +12,8 @@ use simplenet_kernels::cuda::Buffer;
 use simplenet_report::Benchmark;
 use simplenet_report::file::write_atomic;
 
-use super::Bench;
 use super::features::{SIDE, features, images, weights_file};
+use super::run::Bench;
 
 const SCRIPT: &str = include_str!("../../../../scripts/peers/cuda_peers.py");
 
@@ -84,7 +84,7 @@ fn row(bench: &Bench, answer: &Value, version: &str, p50_ms: f64) -> Benchmark {
         subject: text("subject"),
         model: text("model"),
         engine: engine.replacen("torch", &format!("torch {version}"), 1),
-        weights: own.map(|row| row.weights.clone()).unwrap_or_default(),
+        weights: own.map_or_else(|| "none".into(), |row| row.weights.clone()),
         gflop: own.and_then(|row| row.gflop),
         rounds: count("rounds"),
         p50_ms,
