@@ -53,7 +53,10 @@ chmod +x .gpu/content/sanitizer/bin/compute-sanitizer
 tar -C .gpu/content -cf - . | gzip -6 >.gpu/content.tar.gz
 rm -r .gpu/content
 
-cat >.gpu/env.sh <<'ENV'
+commit=$(git rev-parse --short=12 HEAD)
+git diff --quiet HEAD || commit+=-dirty
+echo "export SIMPLENET_COMMIT=$commit" >.gpu/env.sh
+cat >>.gpu/env.sh <<'ENV'
 # Finds the CUDA libraries that the programs open: those of Python's wheels (as PyTorch brings them), else an installed toolkit.
 gpu_folder=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 if [ ! "$gpu_folder/unpacked" -nt "$gpu_folder/content.tar.gz" ]; then

@@ -21,8 +21,16 @@ pub(crate) fn root() -> Result<PathBuf> {
     }
 }
 
-/// Short commit of the tree, `-dirty` when tracked files differ from it, `unknown` outside a checkout.
+/// `SIMPLENET_COMMIT`, where it is set; else the short commit of the tree, `-dirty` when tracked files differ from it, `unknown`
+/// outside a checkout.
 pub(crate) fn commit(root: &Path) -> String {
+    // A copy of the tree without its history says so itself (scripts/gpu-bundle.sh).
+    if let Some(commit) = std::env::var("SIMPLENET_COMMIT")
+        .ok()
+        .filter(|commit| !commit.is_empty())
+    {
+        return commit;
+    }
     let git = |arguments: &[&str]| {
         let output = Command::new("git").arg("-C").arg(root).args(arguments).output().ok()?;
         output
