@@ -50,8 +50,19 @@ impl fmt::Display for MaskRule {
 }
 
 pub(crate) fn load(sample: &Sample, preprocess: &Preprocess, rule: MaskRule) -> Result<Vec<bool>> {
+    Ok(match open_mask(sample, rule)? {
+        Some(mask) => rule.apply(&preprocess.crop_image(&mask)),
+        None => vec![false; preprocess.crop() * preprocess.crop()],
+    })
+}
+
+/// The mask of a sample as it is stored; `None` for a normal sample, which has no defect anywhere.
+///
+/// Fails when an anomalous sample has no mask, or its mask cannot be decoded, is not of its image's size, or could not
+/// mark anything under `rule`.
+pub fn open_mask(sample: &Sample, rule: MaskRule) -> Result<Option<Gray8>> {
     if !sample.anomalous {
-        return Ok(vec![false; preprocess.crop() * preprocess.crop()]);
+        return Ok(None);
     }
     let Some(path) = &sample.mask else {
         return Err(Error::NoMask {
@@ -78,5 +89,5 @@ pub(crate) fn load(sample: &Sample, preprocess: &Preprocess, rule: MaskRule) -> 
             rule,
         });
     }
-    Ok(rule.apply(&preprocess.crop_image(&mask)))
+    Ok(Some(mask))
 }

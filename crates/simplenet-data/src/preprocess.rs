@@ -85,6 +85,29 @@ impl Preprocess {
         planes
     }
 
+    /// Another part of the resized image or mask than its middle, as bytes; computed from the pixels that it depends on.
+    ///
+    /// Fails where `window` has no pixels or does not lie in the resized image, whose size is [`resized_size`].
+    pub fn window<const CHANNELS: usize>(&self, image: &Image8<CHANNELS>, window: Window) -> Result<Image8<CHANNELS>> {
+        let (width, height) = resized_size(image.width(), image.height(), self.resize);
+        let fits = |start: usize, length: usize, all: usize| {
+            length > 0 && start.checked_add(length).is_some_and(|end| end <= all)
+        };
+        if !(fits(window.x, window.width, width) && fits(window.y, window.height, height)) {
+            return Err(Error::Preprocess {
+                reason: format!("the part {window:?} does not lie in the resized image of {width} x {height}"),
+            });
+        }
+        Ok(resize_window(image, width, height, window))
+    }
+
+    /// The network's input `[3, height, width]` of pixels that are resized already.
+    pub fn normalise(&self, pixels: &Rgb8) -> Vec<f32> {
+        let mut planes = vec![0.0; pixels.data().len()];
+        self.normalise_into(pixels, &mut planes);
+        planes
+    }
+
     /// The resized and cropped image or mask, `crop` x `crop`, as bytes: for display, and for [`MaskRule`].
     pub fn crop_image<const CHANNELS: usize>(&self, image: &Image8<CHANNELS>) -> Image8<CHANNELS> {
         let (width, height) = resized_size(image.width(), image.height(), self.resize);
@@ -103,8 +126,11 @@ impl Preprocess {
     }
 
     fn apply_into(&self, image: &Rgb8, planes: &mut [f32]) {
-        let square = self.crop_image(image);
-        let pixels = square.data().as_chunks::<3>().0;
+        self.normalise_into(&self.crop_image(image), planes);
+    }
+
+    fn normalise_into(&self, pixels: &Rgb8, planes: &mut [f32]) {
+        let pixels = pixels.data().as_chunks::<3>().0;
         for (channel, plane) in planes.chunks_exact_mut(pixels.len()).enumerate() {
             let table = &self.table[channel];
             for (out, pixel) in plane.iter_mut().zip(pixels) {

@@ -20,13 +20,17 @@ const ONE_HALF: u32 = 1 << (FRACTION_BITS - 1);
 /// Rows that one thread takes at least; an image of MVTec AD is not worth more than a few threads.
 const ROWS_PER_TASK: usize = 64;
 
-/// A part of the resized image.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Window {
-    pub(crate) x: usize,
-    pub(crate) y: usize,
-    pub(crate) width: usize,
-    pub(crate) height: usize,
+/// A part of the resized image, in its pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Column of the left edge.
+    pub x: usize,
+    /// Row of the upper edge.
+    pub y: usize,
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
 }
 
 impl<const CHANNELS: usize> Image8<CHANNELS> {
