@@ -95,6 +95,10 @@ pub struct Evaluate {
     pub aupro_limit: f64,
 }
 
+/// Beyond these a configuration is a mistake, or damaged: no backbone has a grid so large, or so many channels.
+const LARGEST_PATCH: usize = 63;
+const LARGEST_DIM: usize = 1 << 16;
+
 impl Config {
     /// Refuses what no field's type can refuse: a crop larger than the image, an even neighbourhood, no stages.
     pub fn check(&self) -> Result<(), Error> {
@@ -107,6 +111,22 @@ impl Config {
         }
         if self.features.stages.is_empty() {
             return wrong("`features.stages` is empty; name at least one stage".into());
+        }
+        if self.features.patch > LARGEST_PATCH {
+            return wrong(format!(
+                "`features.patch` is {}; a neighbourhood has a side of at most {LARGEST_PATCH}",
+                self.features.patch
+            ));
+        }
+        if let Embedding::Code {
+            pretrain_dim,
+            target_dim,
+        } = self.features.embedding
+            && pretrain_dim.max(target_dim) > LARGEST_DIM
+        {
+            return wrong(format!(
+                "`features.embedding.code` has {pretrain_dim} and {target_dim} channels; at most {LARGEST_DIM} make sense"
+            ));
         }
         if self.features.patch.is_multiple_of(2) {
             return wrong(format!(

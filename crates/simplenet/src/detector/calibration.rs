@@ -13,14 +13,15 @@ pub const CONFIDENCE: f64 = 0.95;
 ///
 /// # Method
 /// The held-out scores s(1) ≤ … ≤ s(n) are taken as independent draws of a good image's score. The false-reject rate of
-/// a threshold just above s(n − j) is then a Beta variable whatever the scores' distribution is, and exceeds p with
-/// probability Binomial(j; n, p), the chance of at most j exceedances (Wilks 1941; Clopper & Pearson 1934). The
-/// threshold is the lowest one whose bound at 95 % meets the target.
+/// a threshold just above s(n − j) is then a Beta variable whatever the scores' distribution is. Its mean is
+/// (j + 1) / (n + 1) (conformal prediction: Vovk et al. 2005), and it exceeds p with probability Binomial(j; n, p), the
+/// chance of at most j exceedances (Wilks 1941; Clopper & Pearson 1934). The threshold is the lowest one whose mean meets
+/// the target, or, where confidence is asked for, whose bound at 95 % does. The bound is reported either way.
 ///
-/// With too few images even the largest held-out score does not meet it: for 1 % that takes 299. The scores are then
-/// extrapolated with an exponential tail (peaks over threshold with shape 0: Pickands 1975), and the threshold is the
-/// extrapolation or the largest held-out score, whichever is higher. The distribution-free bound of the largest
-/// score stays valid, and that is the one reported.
+/// With too few images even the largest held-out score does not meet it: for 1 % that takes 99, and 299 with
+/// confidence. The scores are then extrapolated with an exponential tail (peaks over threshold with shape 0: Pickands
+/// 1975), and the threshold is the extrapolation or the largest held-out score, whichever is higher. The
+/// distribution-free bound of the largest score stays valid, and that is the one reported.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Contract {
@@ -36,6 +37,9 @@ pub struct Contract {
     pub bound: f64,
     /// How the threshold was found.
     pub method: Method,
+    /// Whether the bound, and not only the mean, was to meet the target.
+    #[serde(default)]
+    pub confident: bool,
     /// How many held-out images it takes for the bound to meet the target, with none rejected.
     pub images_needed: usize,
 }
@@ -44,18 +48,19 @@ pub struct Contract {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// Just above a held-out score; the bound meets the target.
+    /// Just above a held-out score; the mean meets the target, and the bound where confidence was asked for.
     OrderStatistic,
-    /// An exponential tail beyond the held-out scores; the bound does not meet the target.
+    /// An exponential tail beyond the held-out scores, of which there are too few.
     TailExtrapolation,
 }
 
 impl Contract {
-    /// The threshold for a false-reject rate, from the scores of held-out good images in any order.
+    /// The threshold for a false-reject rate, from the scores of held-out good images in any order; on average, or with
+    /// confidence.
     ///
     /// # Errors
     /// [`Error::Calibration`] for fewer than 2 scores, a score that is not finite or a rate outside (0, 1).
-    pub fn new(scores: &[f32], max_false_reject: f64) -> Result<Contract, Error> {
+    pub fn new(scores: &[f32], max_false_reject: f64, confident: bool) -> Result<Contract, Error> {
         if !(max_false_reject > 0.0 && max_false_reject < 1.0) {
             return Err(Error::Calibration(format!(
                 "a false-reject rate of {max_false_reject} cannot be promised\n\nhint: a rate lies between 0 and 1; 0.01 is one good part in a hundred"
@@ -69,7 +74,10 @@ impl Contract {
         }
         let mut sorted = scores.to_vec();
         sorted.sort_by(f32::total_cmp);
-        let allowed = allowed_exceedances(held_out, max_false_reject);
+        let allowed = match confident {
+            true => allowed_exceedances(held_out, max_false_reject),
+            false => mean_exceedances(held_out, max_false_reject),
+        };
         let (threshold, method) = match allowed {
             Some(exceedances) => (sorted[held_out - 1 - exceedances].next_up(), Method::OrderStatistic),
             None => {
@@ -86,15 +94,21 @@ impl Contract {
             rejected,
             bound: upper_bound(allowed.unwrap_or(0), held_out),
             method,
+            confident,
             images_needed: images_needed(max_false_reject),
         })
     }
 
-    /// How many more held-out good images it takes for the bound to meet the target.
+    /// Whether the bound meets the target.
+    pub fn is_promised(&self) -> bool {
+        self.bound <= self.max_false_reject
+    }
+
+    /// How many more held-out good images it takes for a bound that meets the target.
     pub fn more_images_needed(&self) -> usize {
-        match self.method {
-            Method::OrderStatistic => 0,
-            Method::TailExtrapolation => self.images_needed.saturating_sub(self.held_out),
+        match self.is_promised() {
+            true => 0,
+            false => self.images_needed.saturating_sub(self.held_out),
         }
     }
 }
@@ -116,6 +130,13 @@ pub fn upper_bound(exceedances: usize, count: usize) -> f64 {
         }
     }
     high
+}
+
+/// The most exceedances j in `count` draws with (j + 1) / (count + 1) ≤ `rate`; `None` where not even 0 is.
+fn mean_exceedances(count: usize, rate: f64) -> Option<usize> {
+    // A rate of 1 in n is rarely a number that f64 has: what rounding takes off is given back.
+    let allowed = (rate * (count + 1) as f64 * (1.0 + 1e-12)) as usize;
+    allowed.min(count).checked_sub(1)
 }
 
 /// The most exceedances in `count` draws whose upper bound is still `rate`; `None` where not even 0 is.
@@ -183,16 +204,34 @@ mod tests {
     #[test]
     fn one_percent_takes_299_images_and_then_the_largest_score_is_enough() -> Result<(), Error> {
         let scores: Vec<f32> = (0..299).map(|i| i as f32).collect();
-        let contract = Contract::new(&scores, 0.01)?;
+        let contract = Contract::new(&scores, 0.01, true)?;
         assert_eq!(contract.method, Method::OrderStatistic);
         assert_eq!(contract.threshold, 298.0_f32.next_up());
         assert!(contract.bound <= 0.01);
-        let fewer = Contract::new(&scores[..298], 0.01)?;
+        let fewer = Contract::new(&scores[..298], 0.01, true)?;
         assert_eq!(
             (fewer.method, fewer.more_images_needed()),
             (Method::TailExtrapolation, 1)
         );
         assert!(fewer.bound > 0.01);
+        Ok(())
+    }
+
+    /// On average: (j + 1) / (n + 1) of 1 %.
+    #[test]
+    fn one_percent_on_average_takes_99_images() -> Result<(), Error> {
+        let scores: Vec<f32> = (0..399).map(|i| i as f32).collect();
+        for (count, exceedances) in [(99, 0), (198, 0), (199, 1), (299, 2), (399, 3)] {
+            let contract = Contract::new(&scores[..count], 0.01, false)?;
+            assert_eq!(contract.method, Method::OrderStatistic);
+            assert_eq!(contract.rejected, exceedances, "{count} images");
+            assert!(!contract.is_promised() && contract.bound > 0.01);
+        }
+        let fewer = Contract::new(&scores[..98], 0.01, false)?;
+        assert_eq!(
+            (fewer.method, fewer.more_images_needed()),
+            (Method::TailExtrapolation, 201)
+        );
         Ok(())
     }
 }

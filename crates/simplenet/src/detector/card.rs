@@ -15,8 +15,11 @@ pub struct Card {
     pub data: DataCard,
     /// The frozen network.
     pub backbone: BackboneCard,
-    /// Training of the final head, one entry per epoch.
+    /// Training of the final head, one entry per epoch; empty for methods without any.
     pub training: Vec<EpochCard>,
+    /// How the number of epochs was found, where it was.
+    #[serde(default)]
+    pub auto_stop: Option<AutoStop>,
     /// Scores of good images that the scoring head had not seen.
     pub calibration: Calibration,
     /// What is odd about the training images.
@@ -75,6 +78,32 @@ pub struct EpochCard {
     pub normal: f64,
     /// Mean of D over noised patches.
     pub noised: f64,
+}
+
+/// How long training was found to be worth it, without labels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AutoStop {
+    /// The number of epochs that was chosen.
+    pub epochs: usize,
+    /// The most there could have been.
+    pub most: usize,
+    /// What was seen on the way.
+    pub curve: Vec<Look>,
+}
+
+/// Held-out good images, and the same with noise on one patch in a hundred.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Look {
+    /// From 1.
+    pub epoch: usize,
+    /// Mean image score of good images.
+    pub good: f64,
+    /// Mean image score of the same images with noise.
+    pub noised: f64,
+    /// The difference of the means in units of the scores' standard deviation.
+    pub separation: f64,
 }
 
 /// Scores of good images that the scoring head had not seen, and the threshold that follows.

@@ -2,9 +2,9 @@
 //!
 //! | name | type | what |
 //! |---|---|---|
-//! | `head.*` | F32 | the head, with its standardisation |
-//! | `reference.N` | U8 `[crop, crop, 3]` | an image as the network sees it |
-//! | `roi` | U8 `[crop, crop]` | 255 where pixels are judged; absent where all are |
+//! | `head.*` | F32, I64 | SimpleNet's head with its standardisation, PatchCore's memory or PaDiM's Gaussians |
+//! | `reference.N` | U8 `[crop, crop, 3]` | the middle of an image as the network sees it |
+//! | `roi` | U8 `[rows, columns]` | 255 where pixels of the map are judged; absent where all are |
 //! | `sha256` | U8 `[32]` | of the whole file with these 32 bytes zero |
 //! | metadata `simplenet` | JSON | configuration, card, expected scores of the references |
 
@@ -17,17 +17,18 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use simplenet_data::Rgb8;
-use simplenet_heads::Head;
+use simplenet_data::{MAX_PIXELS, Rgb8};
 
 use super::Detector;
 use super::card::Card;
+use super::layout::Layout;
 use super::reference::{Expected, Reference, tolerance};
 use super::roi::Roi;
 use super::settings::DetectorConfig;
 use super::training::load_backbone;
 use crate::atomic::write_atomic;
 use crate::error::Error;
+use crate::method::Model;
 use crate::pipeline::Pipeline;
 
 /// Grows with every change that an older program would misread.
@@ -87,9 +88,9 @@ impl Detector {
         let side = self.pipeline.preprocess().crop();
         let refused = |_| Error::Internal("the detector's tensors are not safetensors");
         let view = |dtype, shape, bytes| TensorView::new(dtype, shape, bytes).map_err(refused);
-        let head = self.head.stored_tensors(HEAD);
+        let model = self.model.stored_tensors(HEAD);
         let mut tensors = Vec::new();
-        for tensor in &head {
+        for tensor in &model {
             tensors.push((
                 tensor.name.clone(),
                 view(tensor.dtype, tensor.shape.clone(), &tensor.bytes)?,
@@ -102,7 +103,7 @@ impl Detector {
             ));
         }
         if let Some(roi) = &self.roi {
-            tensors.push((ROI.into(), view(Dtype::U8, vec![side, side], &roi.pixels)?));
+            tensors.push((ROI.into(), view(Dtype::U8, roi.size.to_vec(), &roi.pixels)?));
         }
         tensors.push((CHECKSUM.into(), view(Dtype::U8, vec![32], &[0; 32])?));
         // One entry only: the order of several would change from run to run.
@@ -160,7 +161,6 @@ impl Detector {
         }
         let mut metadata: Metadata = serde_json::from_str(&metadata).map_err(|error| wrong(error.to_string()))?;
         metadata.config.check()?;
-        let head = Head::from_tensors(&file, HEAD)?;
         let side = metadata.config.model.preprocess.crop;
         let references = (metadata.references.into_iter().enumerate())
             .map(|(index, expected)| {
@@ -185,23 +185,28 @@ impl Detector {
             });
         }
         let pipeline = Pipeline::new(&metadata.config.model, &backbone)?;
-        if head.config() != &metadata.config.model.head_config(pipeline.dim()) {
-            return Err(wrong("its head is not the one that its configuration names".into()));
+        let patches = pipeline.grid()[0] * pipeline.grid()[1];
+        let model = Model::from_tensors(&file, HEAD, &metadata.config.model, [pipeline.dim(), patches])?;
+        let size = metadata.card.data.size;
+        let pixels = (size[0] as u64).saturating_mul(size[1] as u64);
+        if !(1..=MAX_PIXELS).contains(&pixels) {
+            return Err(wrong(format!("it is for images of {} x {}", size[0], size[1])));
         }
+        let layout = Layout::new(size, &metadata.config, &pipeline)?;
         let roi = match file.tensor(ROI) {
-            Ok(tensor) => Some(
-                Roi::new(tensor.data().to_vec(), side, pipeline.grid())
-                    .ok_or_else(|| wrong(format!("its `{ROI}` leaves nothing to judge")))?,
-            ),
+            Ok(tensor) => {
+                let size = [layout.geometry.rows, layout.geometry.columns];
+                let roi = Roi::new(tensor.data().to_vec(), size, layout.patches);
+                Some(roi.ok_or_else(|| wrong(format!("its `{ROI}` leaves nothing to judge")))?)
+            }
             Err(_) => None,
         };
         let detector = Detector {
             roi,
             config: metadata.config,
             card: metadata.card,
-            scorer: head.scorer_in(pipeline.precision())?,
             pipeline,
-            head,
+            model,
             references,
         };
         if !options.allow_drift {

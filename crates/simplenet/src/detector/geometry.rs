@@ -1,7 +1,7 @@
-//! Where the crop that the network sees lies in the source image.
+//! Where the part that is judged lies in the source image.
 
 use serde::Serialize;
-use simplenet_data::{centre_offset, resized_size};
+use simplenet_data::{Window, centre_offset, resized_size};
 
 /// A box in source pixels: left, top, width, height.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -16,29 +16,37 @@ pub struct PixelBox {
     pub height: usize,
 }
 
-/// The way back from the crop to an upright source image of `width × height` pixels.
+/// The way back from an anomaly map to an upright source image of `width × height` pixels. The map is a part of the
+/// resized image, pixel for pixel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Geometry {
     /// Columns of the source.
     pub width: usize,
     /// Rows of the source.
     pub height: usize,
-    /// Side of the crop.
-    pub side: usize,
+    /// Columns of the map.
+    pub columns: usize,
+    /// Rows of the map.
+    pub rows: usize,
     offset: [usize; 2],
-    /// Source pixels per crop pixel, across and down.
+    /// Source pixels per map pixel, across and down.
     scale: [f64; 2],
 }
 
 impl Geometry {
-    /// For a source of `width × height` whose shorter side becomes `resize` and of which the middle `side × side` is kept.
-    pub fn new(width: usize, height: usize, resize: usize, side: usize) -> Geometry {
+    /// For a source of `width × height` whose shorter side becomes `resize` and of which the middle `columns × rows` are
+    /// kept; they are no more than the resized image has.
+    pub(crate) fn middle([width, height]: [usize; 2], resize: usize, [columns, rows]: [usize; 2]) -> Geometry {
         let (resized_width, resized_height) = resized_size(width, height, resize);
         Geometry {
             width,
             height,
-            side,
-            offset: [centre_offset(resized_width, side), centre_offset(resized_height, side)],
+            columns,
+            rows,
+            offset: [
+                centre_offset(resized_width, columns),
+                centre_offset(resized_height, rows),
+            ],
             scale: [
                 width as f64 / resized_width as f64,
                 height as f64 / resized_height as f64,
@@ -46,7 +54,17 @@ impl Geometry {
         }
     }
 
-    /// A point of the crop in source coordinates; pixel centres are at halves in both.
+    /// The part of the resized image that the map covers.
+    pub fn window(&self) -> Window {
+        Window {
+            x: self.offset[0],
+            y: self.offset[1],
+            width: self.columns,
+            height: self.rows,
+        }
+    }
+
+    /// A point of the map in source coordinates; pixel centres are at halves in both.
     pub fn to_source(&self, x: f64, y: f64) -> [f64; 2] {
         [
             (x + self.offset[0] as f64) * self.scale[0],
@@ -54,15 +72,15 @@ impl Geometry {
         ]
     }
 
-    /// A point of the source in crop coordinates, which may lie outside the crop.
-    pub fn to_crop(&self, x: f64, y: f64) -> [f64; 2] {
+    /// A point of the source in map coordinates, which may lie outside the map.
+    pub fn to_map(&self, x: f64, y: f64) -> [f64; 2] {
         [
             x / self.scale[0] - self.offset[0] as f64,
             y / self.scale[1] - self.offset[1] as f64,
         ]
     }
 
-    /// The source pixels that a box of the crop touches.
+    /// The source pixels that a box of the map touches.
     pub fn box_to_source(&self, left: usize, top: usize, right: usize, bottom: usize) -> PixelBox {
         let [x0, y0] = self.to_source(left as f64, top as f64);
         let [x1, y1] = self.to_source(right as f64, bottom as f64);
@@ -77,10 +95,10 @@ impl Geometry {
 
     /// The part of the source that is looked at. What lies outside is not judged.
     pub fn inspected(&self) -> PixelBox {
-        self.box_to_source(0, 0, self.side, self.side)
+        self.box_to_source(0, 0, self.columns, self.rows)
     }
 
-    /// Source pixels in one crop pixel.
+    /// Source pixels in one map pixel.
     pub fn pixel_area(&self) -> f64 {
         self.scale[0] * self.scale[1]
     }
@@ -92,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_middle_224_of_256_are_seven_eighths_of_the_source() {
-        let geometry = Geometry::new(1024, 512, 256, 224);
+        let geometry = Geometry::middle([1024, 512], 256, [224, 224]);
         let inspected = PixelBox {
             x: 288,
             y: 32,
@@ -102,6 +120,6 @@ mod tests {
         assert_eq!(geometry.inspected(), inspected);
         assert_eq!(geometry.pixel_area(), 4.0);
         let [x, y] = geometry.to_source(12.5, 100.5);
-        assert_eq!(geometry.to_crop(x, y), [12.5, 100.5]);
+        assert_eq!(geometry.to_map(x, y), [12.5, 100.5]);
     }
 }

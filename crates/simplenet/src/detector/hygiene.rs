@@ -1,9 +1,10 @@
 //! What is odd about a set of training images.
 
 use rayon::prelude::*;
-use simplenet_heads::{Bank, Standardizer};
+use simplenet_heads::Standardizer;
 
 use super::card::{Duplicate, EpochCard, HeldOut, Suspect};
+use super::training::Images;
 
 /// Two photographs of one part that differ by sensor noise only are about 0.1 apart, those of two parts more than 0.5
 /// (docs/detector.md has the measurement).
@@ -34,28 +35,30 @@ pub(crate) fn suspects(held_out: &[HeldOut]) -> Vec<Suspect> {
     suspects
 }
 
-/// Pairs of images that are the same, or nearly, in the order of the images.
-pub(crate) fn duplicates(bank: &Bank, standardizer: &Standardizer, names: &[String]) -> Vec<Duplicate> {
-    let means: Vec<Vec<f32>> = (0..bank.images())
+/// Pairs of images that are the same, or nearly, in the order of the images. Images in different numbers of squares are
+/// not.
+pub(crate) fn duplicates(images: &Images, standardizer: &Standardizer) -> Vec<Duplicate> {
+    let count = images.names.len();
+    let means: Vec<Vec<f32>> = (0..count)
         .into_par_iter()
-        .map(|image| mean_row(bank.image(image), standardizer))
+        .map(|image| mean_row(images.squares(image), standardizer))
         .collect();
-    let pairs: Vec<Vec<Duplicate>> = (0..bank.images())
+    let squares = |image: usize| images.starts[image + 1] - images.starts[image];
+    let pairs: Vec<Vec<Duplicate>> = (0..count)
         .into_par_iter()
         .map(|first| {
             // The distance of the means is never above that of the images (Jensen), so most pairs cost one row.
-            let candidates =
-                (first + 1..bank.images()).filter(|&second| distance(&means[first], &means[second]) < NEARLY_THE_SAME);
+            let candidates = (first + 1..count).filter(|&second| {
+                squares(first) == squares(second) && distance(&means[first], &means[second]) < NEARLY_THE_SAME
+            });
             let measured = candidates.map(|second| {
-                (
-                    second,
-                    scaled_distance(bank.image(first), bank.image(second), standardizer),
-                )
+                let pairs = images.squares(first).zip(images.squares(second));
+                (second, scaled_distance(pairs, standardizer))
             });
             let near = measured.filter(|(_, distance)| *distance < NEARLY_THE_SAME);
             let described = near.map(|(second, distance)| Duplicate {
-                first: names[first].clone(),
-                second: names[second].clone(),
+                first: images.names[first].clone(),
+                second: images.names[second].clone(),
                 distance,
             });
             described.collect()
@@ -77,15 +80,16 @@ pub(crate) fn oscillates(training: &[EpochCard]) -> bool {
     high - low > 0.5 * mean
 }
 
-fn mean_row(rows: &[f32], standardizer: &Standardizer) -> Vec<f32> {
+fn mean_row<'a>(squares: impl Iterator<Item = &'a [f32]>, standardizer: &Standardizer) -> Vec<f32> {
     let dim = standardizer.dim();
     let mut sums = vec![0.0_f64; dim];
-    for row in rows.chunks_exact(dim) {
+    let mut count = 0.0;
+    for row in squares.flat_map(|rows| rows.chunks_exact(dim)) {
+        count += 1.0;
         for (sum, &value) in sums.iter_mut().zip(row) {
             *sum += f64::from(value);
         }
     }
-    let count = (rows.len() / dim) as f64;
     let means = sums.iter().zip(standardizer.mean().iter().zip(standardizer.scale()));
     means
         .map(|(sum, (&mean, &scale))| (sum / count - f64::from(mean)) as f32 * scale)
@@ -97,17 +101,18 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
     (sum / a.len() as f32).sqrt()
 }
 
-fn scaled_distance(a: &[f32], b: &[f32], standardizer: &Standardizer) -> f32 {
+fn scaled_distance<'a>(pairs: impl Iterator<Item = (&'a [f32], &'a [f32])>, standardizer: &Standardizer) -> f32 {
     let dim = standardizer.dim();
-    let rows = a.chunks_exact(dim).zip(b.chunks_exact(dim));
-    let sum: f64 = rows
-        .map(|(a, b)| {
+    let (mut sum, mut count) = (0.0_f64, 0);
+    for (a, b) in pairs {
+        count += a.len();
+        for (a, b) in a.chunks_exact(dim).zip(b.chunks_exact(dim)) {
             let differences = a.iter().zip(b).zip(standardizer.scale());
             let squares = differences.map(|((a, b), scale)| ((a - b) * scale) * ((a - b) * scale));
-            f64::from(squares.sum::<f32>())
-        })
-        .sum();
-    (sum / a.len() as f64).sqrt() as f32
+            sum += f64::from(squares.sum::<f32>());
+        }
+    }
+    (sum / count as f64).sqrt() as f32
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! The detector: trained once, then one verdict per image.
 
+mod auto_stop;
 pub mod calibration;
 pub mod card;
 mod file;
 mod geometry;
 mod hygiene;
+mod layout;
+mod memory;
 mod prediction;
 mod reference;
 mod roi;
@@ -14,9 +17,7 @@ mod training;
 use std::borrow::Borrow;
 use std::path::Path;
 
-use rayon::prelude::*;
 use simplenet_data::Rgb8;
-use simplenet_heads::{Head, Scorer};
 use simplenet_kernels::maps;
 
 pub use self::card::Card;
@@ -28,14 +29,16 @@ pub use self::training::Progress;
 
 use self::calibration::Contract;
 use self::card::ThresholdCard;
+use self::layout::Layout;
 use self::prediction::Decision;
 use self::reference::Reference;
 use self::roi::Roi;
 use crate::error::Error;
+use crate::method::Model;
 use crate::photo::open_upright;
 use crate::pipeline::Pipeline;
 
-/// A trained detector: backbone, head, threshold, and the card that says where they come from.
+/// A trained detector: backbone, model, threshold, and the card that says where they come from.
 ///
 /// The way from pixels to scores is that of [`crate::Scores`] and [`crate::Evaluation`], so a table, a prediction and a
 /// threshold speak of the same numbers. They do not depend on the number of threads, nor on what else is in a batch.
@@ -43,26 +46,25 @@ pub struct Detector {
     config: DetectorConfig,
     card: Card,
     pipeline: Pipeline,
-    head: Head,
-    scorer: Scorer,
-    /// `None` where the whole crop is judged.
+    model: Model,
+    /// `None` where all of the picture that is seen is judged.
     roi: Option<Roi>,
     references: Vec<Reference>,
 }
 
-/// What turns a network input into a score.
+/// What turns an image into a score.
 #[derive(Clone, Copy)]
 struct Parts<'a> {
     pipeline: &'a Pipeline,
-    scorer: &'a Scorer,
+    model: &'a Model,
     roi: Option<&'a Roi>,
-    blur_sigma: f32,
+    config: &'a DetectorConfig,
 }
 
-/// Patch scores and anomaly map of one image.
+/// Image score and anomaly map of one image.
 struct Scored {
     score: f32,
-    /// `[side, side]`.
+    /// `[rows, columns]` of the geometry.
     map: Vec<f32>,
 }
 
@@ -70,10 +72,9 @@ impl Detector {
     /// Judges an upright image.
     ///
     /// # Errors
-    /// Where the image is too small for the network or a score is not a number.
+    /// Where it takes too many tiles, a region of interest is for images of another size, or a score is not a number.
     pub fn predict(&self, image: &Rgb8) -> Result<Prediction, Error> {
-        let input = self.pipeline.preprocess().apply(image);
-        let mut predictions = self.predict_prepared(&input, &[self.geometry(image)])?;
+        let mut predictions = self.predict_batch(&[image])?;
         predictions
             .pop()
             .ok_or_else(|| Error::Internal("one image gave no prediction"))
@@ -92,33 +93,43 @@ impl Detector {
     /// # Errors
     /// As [`Detector::predict`].
     pub fn predict_batch<I: Borrow<Rgb8> + Sync>(&self, images: &[I]) -> Result<Vec<Prediction>, Error> {
-        let geometries: Vec<Geometry> = images.iter().map(|image| self.geometry(image.borrow())).collect();
-        let preprocess = self.pipeline.preprocess();
-        let inputs: Vec<Vec<f32>> = images
-            .par_iter()
-            .map(|image| preprocess.apply(image.borrow()))
-            .collect();
-        self.predict_prepared(&inputs.concat(), &geometries)
-    }
-
-    /// Judges network inputs `[images, 3, crop, crop]`, as [`Pipeline::preprocess`] makes them, of images with these
-    /// geometries.
-    ///
-    /// # Errors
-    /// As [`Detector::predict`].
-    pub fn predict_prepared(&self, inputs: &[f32], geometries: &[Geometry]) -> Result<Vec<Prediction>, Error> {
-        let scored = self.parts().score_prepared(inputs)?;
+        let layouts: Vec<Layout> = images
+            .iter()
+            .map(|image| self.layout(image.borrow()))
+            .collect::<Result<_, Error>>()?;
+        let images: Vec<(&Rgb8, &Layout)> = images.iter().map(Borrow::borrow).zip(&layouts).collect();
         let decision = self.decision();
-        let judged = scored.into_iter().zip(geometries);
+        let scored = self.parts().score(&images)?;
+        let judged = scored.into_iter().zip(&layouts);
         judged
-            .map(|(scored, geometry)| decision.judge(scored.score, scored.map, *geometry))
+            .map(|(scored, layout)| decision.judge(scored.score, scored.map, layout.geometry))
             .collect()
     }
 
-    /// Where the crop of an image of this size lies.
-    pub fn geometry(&self, image: &Rgb8) -> Geometry {
-        let sizes = self.config.model.preprocess;
-        Geometry::new(image.width(), image.height(), sizes.resize, sizes.crop)
+    /// What the network sees of an image: `[tiles, 3, crop, crop]`. [`Detector::predict`] does this itself.
+    ///
+    /// # Errors
+    /// As [`Detector::predict`].
+    pub fn prepare(&self, image: &Rgb8) -> Result<Vec<f32>, Error> {
+        let layout = self.layout(image)?;
+        let tiles = (0..layout.tiles()).map(|tile| layout::input(&self.pipeline, image, &layout, tile));
+        Ok(tiles.collect::<Result<Vec<_>, Error>>()?.concat())
+    }
+
+    /// Where the part of an image that is judged lies.
+    ///
+    /// # Errors
+    /// Where it takes too many tiles.
+    pub fn geometry(&self, image: &Rgb8) -> Result<Geometry, Error> {
+        Ok(self.layout(image)?.geometry)
+    }
+
+    /// The same for images of the size of the first training image.
+    ///
+    /// # Errors
+    /// As [`Detector::geometry`].
+    pub fn usual_geometry(&self) -> Result<Geometry, Error> {
+        Ok(Layout::new(self.card.data.size, &self.config, &self.pipeline)?.geometry)
     }
 
     /// What it was trained with.
@@ -136,9 +147,9 @@ impl Detector {
         &self.pipeline
     }
 
-    /// The trained part.
-    pub fn head(&self) -> &Head {
-        &self.head
+    /// What makes scores of features.
+    pub fn model(&self) -> &Model {
+        &self.model
     }
 
     /// From which image score on a part is a defect.
@@ -146,16 +157,17 @@ impl Detector {
         self.card.calibration.threshold.value()
     }
 
-    /// Chooses thresholds for a false-reject rate from the held-out scores in the card, for images and for pixels.
+    /// Chooses thresholds for a false-reject rate from the held-out scores in the card, for images and for pixels; on average,
+    /// or with 95 % confidence.
     ///
     /// # Errors
     /// [`Error::Calibration`] for a rate that is none.
-    pub fn set_max_false_reject(&mut self, rate: f64) -> Result<Contract, Error> {
+    pub fn set_max_false_reject(&mut self, rate: f64, confident: bool) -> Result<Contract, Error> {
         let calibration = &mut self.card.calibration;
         let scores: Vec<f32> = calibration.held_out.iter().map(|image| image.score).collect();
         let peaks: Vec<f32> = calibration.held_out.iter().map(|image| image.peak).collect();
-        let contract = Contract::new(&scores, rate)?;
-        calibration.pixel_threshold = Contract::new(&peaks, rate)?.threshold;
+        let contract = Contract::new(&scores, rate, confident)?;
+        calibration.pixel_threshold = Contract::new(&peaks, rate, confident)?.threshold;
         calibration.threshold = ThresholdCard::Contract(contract);
         Ok(contract)
     }
@@ -180,12 +192,16 @@ impl Detector {
         self.card.calibration.min_defect_area = pixels;
     }
 
+    fn layout(&self, image: &Rgb8) -> Result<Layout, Error> {
+        Layout::new([image.width(), image.height()], &self.config, &self.pipeline)
+    }
+
     fn parts(&self) -> Parts<'_> {
         Parts {
             pipeline: &self.pipeline,
-            scorer: &self.scorer,
+            model: &self.model,
             roi: self.roi.as_ref(),
-            blur_sigma: self.config.model.evaluate.blur_sigma,
+            config: &self.config,
         }
     }
 
@@ -200,27 +216,35 @@ impl Detector {
 }
 
 impl Parts<'_> {
-    /// The one way from network inputs to scores and maps.
-    fn score_prepared(&self, inputs: &[f32]) -> Result<Vec<Scored>, Error> {
-        if inputs.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rows = self.pipeline.features(inputs)?;
-        let [height, width] = self.pipeline.grid();
-        let per_image = height * width * self.pipeline.dim();
-        rows.chunks_exact(per_image).map(|rows| self.score_rows(rows)).collect()
+    /// The one way from images to scores and maps.
+    fn score(&self, images: &[(&Rgb8, &Layout)]) -> Result<Vec<Scored>, Error> {
+        let mut tiles = Vec::new();
+        layout::extract(self.pipeline, images, |rows| {
+            tiles.push(self.model.score(rows)?);
+            Ok(())
+        })?;
+        let mut tiles = tiles.into_iter();
+        images
+            .iter()
+            .map(|(_, layout)| self.finish(layout, tiles.by_ref().take(layout.tiles()).collect()))
+            .collect()
     }
 
-    /// Scores the patch rows of one image.
-    fn score_rows(&self, rows: &[f32]) -> Result<Scored, Error> {
-        let [height, width] = self.pipeline.grid();
-        let side = self.pipeline.preprocess().crop();
-        let patches = self.scorer.score(rows)?;
-        let shape = [1, height, width];
-        let mut map = maps::anomaly_maps(&patches, shape, [side, side], self.blur_sigma)?;
+    /// From the patch scores of an image's squares to its score and map.
+    fn finish(&self, layout: &Layout, tiles: Vec<Vec<f32>>) -> Result<Scored, Error> {
+        let patches = layout.stitch(tiles)?;
+        let [rows, columns] = layout.patches;
+        let Geometry {
+            columns: width,
+            rows: height,
+            ..
+        } = layout.geometry;
+        let blur_sigma = self.config.model.evaluate.blur_sigma;
+        let mut map = maps::anomaly_maps(&patches, [1, rows, columns], [height, width], blur_sigma)?;
         let score = match self.roi {
-            None => maps::image_scores(&patches, shape)?,
+            None => maps::image_scores(&patches, [1, rows, columns])?,
             Some(roi) => {
+                roi.check(&layout.geometry)?;
                 roi.flatten_outside(&mut map);
                 let judged = roi.judged(&patches);
                 maps::image_scores(&judged, [1, 1, judged.len()])?

@@ -56,12 +56,12 @@ pub struct Peak {
     pub score: f32,
 }
 
-/// The anomaly map of an image: patch scores, enlarged to the crop and smoothed.
+/// The anomaly map of an image: patch scores, enlarged to the resized image and smoothed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnomalyMap {
-    /// `[side, side]` values, row by row; higher = more anomalous.
+    /// `[rows, columns]` values of the geometry, row by row; higher = more anomalous.
     pub values: Vec<f32>,
-    /// Where the crop lies in the source.
+    /// Where it lies in the source.
     pub geometry: Geometry,
     /// Which pixels lie in a region, as `values`.
     pub in_region: Vec<bool>,
@@ -85,13 +85,13 @@ impl Decision {
             let marked: Vec<bool> = values.iter().map(|&value| value >= level).collect();
             let shape = MapShape {
                 images: 1,
-                height: geometry.side,
-                width: geometry.side,
+                height: geometry.rows,
+                width: geometry.columns,
             };
             let found = Regions::find(&marked, shape)?;
             let mut sums: Vec<Sums> = found.areas.iter().map(|_| Sums::new()).collect();
             for run in &found.runs {
-                sums[run.region as usize].add(run.start..run.end, &values, geometry.side);
+                sums[run.region as usize].add(run.start..run.end, &values, geometry.columns);
             }
             let described: Vec<Region> = sums.iter().map(|sums| sums.region(&geometry)).collect();
             for run in &found.runs {
@@ -134,7 +134,7 @@ impl Decision {
     }
 }
 
-/// What is summed up over a region, in crop pixels.
+/// What is summed up over a region, in pixels of the map.
 struct Sums {
     left: usize,
     right: usize,
@@ -201,7 +201,7 @@ mod tests {
 
     /// A crop of 4 × 4 that is the middle of 6 × 6, from a source of 18 × 12: every pixel is 2 × 2 source pixels.
     fn geometry() -> Geometry {
-        Geometry::new(18, 12, 6, 4)
+        Geometry::middle([18, 12], 6, [4, 4])
     }
 
     fn map() -> Vec<f32> {

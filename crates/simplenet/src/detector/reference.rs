@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use simplenet_backbone::Precision;
-use simplenet_data::{Preprocess, Rgb8};
+use simplenet_data::Rgb8;
 
-use super::{Parts, Scored};
+use super::Parts;
 use crate::error::Error;
 
 /// How far a score may move. Other instruction sets add in another order, which moves scores by 1e-5; another decoder,
@@ -45,14 +45,9 @@ impl Reference {
     }
 }
 
-/// The score of an image that is already cropped.
+/// The largest patch score of a square as the network sees it, wherever in it.
 pub(super) fn score_crop(crop: &Rgb8, parts: &Parts) -> Result<f32, Error> {
-    let preprocess = parts.pipeline.preprocess();
-    let side = preprocess.crop();
-    // Resizing to its own size leaves an image as it is.
-    let unresized = Preprocess::new(side, side, preprocess.mean(), preprocess.std())?;
-    match &parts.score_prepared(&unresized.apply(crop))?[..] {
-        [Scored { score, .. }] => Ok(*score),
-        _ => Err(Error::Internal("one crop gave not one score")),
-    }
+    let input = parts.pipeline.preprocess().normalise(crop);
+    let scores = parts.model.score(&parts.pipeline.features(&input)?)?;
+    Ok(scores.into_iter().fold(f32::NEG_INFINITY, f32::max))
 }

@@ -4,18 +4,22 @@ use std::path::Path;
 
 use simplenet_data::{Gray8, Preprocess};
 
+use super::geometry::Geometry;
+use super::layout::Layout;
 use super::settings::DetectorConfig;
 use crate::error::Error;
 
 /// From this value on a pixel of a mask is white.
 const WHITE: u8 = 128;
 
-/// Which pixels of the crop, and which patches, are judged. Patches outside have no part in the score, and pixels
+/// Which pixels of the map, and which patches, are judged. Patches outside have no part in the score, and pixels
 /// outside are in no region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Roi {
-    /// `[side, side]`; 255 where it is judged, else 0.
+    /// `[rows, columns]`; 255 where it is judged, else 0.
     pub(super) pixels: Vec<u8>,
+    /// Rows and columns of `pixels`.
+    pub(super) size: [usize; 2],
     /// `[rows, columns]`.
     patches: Vec<bool>,
 }
@@ -25,22 +29,28 @@ impl Roi {
     pub(super) fn read(
         config: &DetectorConfig,
         preprocess: &Preprocess,
-        grid: [usize; 2],
-        size: [usize; 2],
+        layout: &Layout,
     ) -> Result<Option<Roi>, Error> {
         if config.roi.is_none() && config.ignore.is_none() {
             return Ok(None);
         }
-        let mut judged = vec![true; preprocess.crop() * preprocess.crop()];
+        let Geometry {
+            width,
+            height,
+            columns,
+            rows,
+            ..
+        } = layout.geometry;
+        let mut judged = vec![true; rows * columns];
         for (path, keeps_white) in [(&config.roi, true), (&config.ignore, false)] {
             let Some(path) = path else { continue };
-            let mask = preprocess.crop_image(&open(path, size)?);
+            let mask = preprocess.window(&open(path, [width, height])?, layout.geometry.window())?;
             for (judged, &value) in judged.iter_mut().zip(mask.data()) {
                 *judged &= (value >= WHITE) == keeps_white;
             }
         }
         let pixels = judged.iter().map(|&judged| if judged { 255 } else { 0 });
-        Roi::new(pixels.collect(), preprocess.crop(), grid)
+        Roi::new(pixels.collect(), [rows, columns], layout.patches)
             .map(Some)
             .ok_or_else(|| {
                 Error::Config(
@@ -50,21 +60,34 @@ impl Roi {
     }
 
     /// From its pixels; `None` where they leave no patch. A patch is judged where at least half of its pixels are.
-    pub(super) fn new(pixels: Vec<u8>, side: usize, [rows, columns]: [usize; 2]) -> Option<Roi> {
-        if pixels.len() != side * side {
+    pub(super) fn new(pixels: Vec<u8>, size: [usize; 2], [rows, columns]: [usize; 2]) -> Option<Roi> {
+        let [height, width] = size;
+        if height.checked_mul(width) != Some(pixels.len()) {
             return None;
         }
         let patches: Vec<bool> = (0..rows * columns)
             .map(|patch| {
                 let (row, column) = (patch / columns, patch % columns);
-                let (top, bottom) = (row * side / rows, (row + 1) * side / rows);
-                let (left, right) = (column * side / columns, (column + 1) * side / columns);
-                let inside = (top..bottom).flat_map(|y| (left..right).map(move |x| y * side + x));
+                let (top, bottom) = (row * height / rows, (row + 1) * height / rows);
+                let (left, right) = (column * width / columns, (column + 1) * width / columns);
+                let inside = (top..bottom).flat_map(|y| (left..right).map(move |x| y * width + x));
                 let white = inside.filter(|&index| pixels[index] >= WHITE).count();
                 white > 0 && 2 * white >= (bottom - top) * (right - left)
             })
             .collect();
-        patches.contains(&true).then_some(Roi { pixels, patches })
+        patches.contains(&true).then_some(Roi { pixels, size, patches })
+    }
+
+    /// Refuses an image whose map has another size.
+    pub(super) fn check(&self, geometry: &Geometry) -> Result<(), Error> {
+        let [rows, columns] = self.size;
+        if [geometry.rows, geometry.columns] == self.size {
+            return Ok(());
+        }
+        Err(Error::Config(format!(
+            "an image of {} x {} is seen as {} x {} pixels, and the region of interest is for {columns} x {rows}\n\nhint: with a region of interest all images have one size",
+            geometry.width, geometry.height, geometry.columns, geometry.rows
+        )))
     }
 
     /// The scores of the patches that are judged.
@@ -112,11 +135,11 @@ mod tests {
             255, 0, 0, 0,
             255, 0, 0, 0,
         ];
-        let roi = Roi::new(pixels, 4, [2, 2]).expect("two patches are left");
+        let roi = Roi::new(pixels, [4, 4], [2, 2]).expect("two patches are left");
         assert_eq!(roi.judged(&[1.0, 9.0, 2.0, 8.0]), [1.0, 2.0]);
         let mut map: Vec<f32> = (0..16).map(|value| value as f32 - 3.0).collect();
         roi.flatten_outside(&mut map);
         assert_eq!(map[..8], [-3.0, -3.0, -1.0, -3.0, 1.0, -3.0, -3.0, -3.0]);
-        assert!(Roi::new(vec![0; 16], 4, [2, 2]).is_none());
+        assert!(Roi::new(vec![0; 16], [4, 4], [2, 2]).is_none());
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use simplenet_backbone::{Arch, Embedding, Precision, Stage};
 use simplenet_data::MaskRule;
+use simplenet_heads::patchcore::Reweight;
 use simplenet_heads::{Adaptor, Loss, Optimizer, Rule, TrainConfig};
 
 use crate::config::{Config, Evaluate, FeatureScale, Features, HeadShape, Sizes};
@@ -21,13 +22,23 @@ pub struct DetectorConfig {
     /// Training steps; the number of epochs follows from the number of images, so that training takes as long for 40 images
     /// as for 400.
     pub steps: Option<usize>,
-    /// Seed of weights, noise and order.
+    /// SimpleNet trains until held-out good images and the same with noise move no further apart, at most as long as
+    /// without.
+    pub auto_stop: bool,
+    /// Squares of `preprocess.crop` pixels cover the whole picture, and neighbours share at least this many pixels; `None`
+    /// for one square in the middle.
+    pub overlap: Option<usize>,
+    /// PatchCore remembers at most this many patches: beyond it training would take time by the square of the images.
+    pub max_vectors: usize,
+    /// Seed of weights, noise, order, coreset and channels.
     pub seed: u64,
-    /// Into how many parts the images are divided for held-out scores; every part is scored by a head that the others
-    /// trained.
+    /// Into how many parts the images are divided for held-out scores; every part is scored by a model that was
+    /// fitted to the others.
     pub folds: usize,
     /// The share of good parts that may be rejected.
     pub max_false_reject: f64,
+    /// Whether that is to hold with 95 % confidence, and not only on average.
+    pub confident: bool,
     /// A region with fewer source pixels is no defect.
     pub min_defect_area: u64,
     /// A mask of the images' size: only its white part is judged.
@@ -49,7 +60,7 @@ impl Default for DetectorConfig {
         };
         DetectorConfig {
             model: Config {
-                preprocess: Sizes { resize: 256, crop: 224 },
+                preprocess: Sizes { resize: 256, crop: 256 },
                 features: Features {
                     backbone: Arch::EfficientNetLite0,
                     stages: vec![Stage::Layer2, Stage::Layer3],
@@ -57,7 +68,7 @@ impl Default for DetectorConfig {
                     embedding: Embedding::Mean,
                     precision: Precision::F32,
                 },
-                method: Method::SimpleNet,
+                method: Method::patchcore(),
                 scale: FeatureScale::Standardised,
                 head: HeadShape {
                     adaptor: Adaptor::Linear { bias: false },
@@ -84,9 +95,13 @@ impl Default for DetectorConfig {
                 },
             },
             steps: Some(640),
+            auto_stop: false,
+            overlap: Some(64),
+            max_vectors: 5_000,
             seed: 0,
-            folds: 3,
+            folds: 5,
             max_false_reject: 0.01,
+            confident: false,
             min_defect_area: 0,
             roi: None,
             ignore: None,
@@ -112,11 +127,32 @@ impl DetectorConfig {
         config
     }
 
+    /// The same with another method.
+    pub fn with_method(mut self, method: Method) -> DetectorConfig {
+        self.model.method = method;
+        self
+    }
+
     /// Refuses what cannot train.
     ///
     /// # Errors
     /// [`Error::Config`], or as [`Config::check`].
     pub fn check(&self) -> Result<(), Error> {
+        if self.max_vectors == 0 {
+            return Err(Error::Config(
+                "`max-vectors` is 0; PatchCore needs something to remember".into(),
+            ));
+        }
+        if let Some(overlap) = self.overlap {
+            self.check_tiles(overlap)?;
+        }
+        if let Method::PatchCore(patchcore) = &self.model.method
+            && patchcore.scoring.reweight != Reweight::None
+        {
+            return Err(Error::Config(
+                "`reweight` is for experiments; in a detector an image scores what its largest patch does, so that tiles and regions of interest mean the same for all methods".into(),
+            ));
+        }
         if self.steps == Some(0) {
             return Err(Error::Config("`steps` is 0; a head learns in steps".into()));
         }
@@ -135,7 +171,24 @@ impl DetectorConfig {
         self.model.check()
     }
 
-    /// Epochs for a set of `images`.
+    fn check_tiles(&self, overlap: usize) -> Result<(), Error> {
+        let crop = self.model.preprocess.crop;
+        let stride = self.model.features.stages.first().map_or(1, |stage| stage.stride());
+        let wrong = |reason: String| Err(Error::Config(reason));
+        if !crop.is_multiple_of(stride) {
+            return wrong(format!(
+                "`preprocess.crop` is {crop}, and squares that join are a multiple of {stride}, the side of a patch"
+            ));
+        }
+        if overlap > crop / 2 {
+            return wrong(format!(
+                "`overlap` is {overlap}; at most half of `preprocess.crop` = {crop} makes sense"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Epochs for a set of `images`, or squares of images.
     pub(crate) fn epochs(&self, images: usize) -> usize {
         let steps_per_epoch = images.div_ceil(self.model.train.batch_images.max(1)).max(1);
         self.steps

@@ -6,17 +6,18 @@ use std::path::Path;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use simplenet_backbone::Backbone;
-use simplenet_data::Source;
-use simplenet_heads::{Bank, BankBuilder, Head, Scorer, Standardizer, train};
+use simplenet_data::{Rgb8, Source};
+use simplenet_heads::{Bank, BankBuilder, Standardizer};
 
 use super::calibration::Contract;
 use super::card::{BackboneCard, Calibration, Card, DataCard, EpochCard, HeldOut, Hygiene, ThresholdCard, Unreadable};
+use super::layout::{self, Layout};
 use super::reference::{Expected, Reference, score_crop};
 use super::roi::Roi;
 use super::settings::DetectorConfig;
-use super::{Detector, Parts, hygiene};
-use crate::config::FeatureScale;
+use super::{Detector, Parts, auto_stop, hygiene, memory};
 use crate::error::Error;
+use crate::method::{Method, Model};
 use crate::photo::Photo;
 use crate::pipeline::{BankMemory, Pipeline};
 
@@ -35,7 +36,14 @@ pub enum Progress {
         /// All images.
         images: usize,
     },
-    /// Training a head: the first ones are for held-out scores, the last one is the detector's.
+    /// Finding out how long to train, with a head of its own.
+    Settling {
+        /// Epochs done.
+        epoch: usize,
+        /// The most there will be.
+        epochs: usize,
+    },
+    /// Fitting a model: the first ones are for held-out scores, the last one is the detector's.
     Head {
         /// From 1.
         head: usize,
@@ -43,15 +51,19 @@ pub enum Progress {
         heads: usize,
         /// Epochs done.
         epoch: usize,
-        /// All epochs of this head.
+        /// All epochs of this model; 1 for a method that has none.
         epochs: usize,
     },
 }
 
 /// The training images as features.
-struct Images {
-    bank: Bank,
-    names: Vec<String>,
+pub(super) struct Images {
+    /// One entry per square.
+    pub(super) bank: Bank,
+    /// The first square of every image, and the number of all squares.
+    pub(super) starts: Vec<usize>,
+    layouts: Vec<Layout>,
+    pub(super) names: Vec<String>,
     sources: Vec<Source>,
     data: DataCard,
 }
@@ -75,45 +87,59 @@ impl Detector {
         let pipeline = Pipeline::new(&config.model, &backbone)?;
         let images = read(images, &pipeline, config, &mut progress)?;
         let mut config = config.clone();
-        config.model.train.epochs = config.epochs(images.names.len());
+        config.model.train.epochs = config.epochs(images.bank.images());
         config.folds = config.folds.min(images.names.len());
 
-        let roi = Roi::read(&config, pipeline.preprocess(), pipeline.grid(), images.data.size)?;
-        let blur_sigma = config.model.evaluate.blur_sigma;
-        let parts = Unscored {
+        let roi = Roi::read(&config, pipeline.preprocess(), &images.layouts[0])?;
+        if let Some(roi) = &roi {
+            let mut layouts = images.layouts.iter();
+            layouts.try_for_each(|layout| roi.check(&layout.geometry))?;
+        }
+        let auto_stop = match config.auto_stop && config.model.method.is_simplenet() {
+            true => {
+                let most = config.model.train.epochs;
+                Some(auto_stop::find(&images, &config, |epoch| {
+                    progress(Progress::Settling { epoch, epochs: most });
+                })?)
+            }
+            false => None,
+        };
+        if let Some(found) = &auto_stop {
+            config.model.train.epochs = found.epochs;
+        }
+        let unfitted = Unfitted {
             pipeline: &pipeline,
             roi: roi.as_ref(),
-            blur_sigma,
+            config: &config,
         };
 
         let heads = config.folds + 1;
-        let held_out = held_out(&images, &config, parts, &mut |head, epoch| {
-            let epochs = config.model.train.epochs;
+        let epochs = match config.model.method {
+            Method::SimpleNet => config.model.train.epochs,
+            Method::PatchCore(_) | Method::Padim(_) => 1,
+        };
+        let mut progress = |head, epoch| {
             progress(Progress::Head {
                 head,
                 heads,
                 epoch,
                 epochs,
             });
-        })?;
-        let standardizer = Standardizer::fit(&images.bank);
+        };
+        let held_out = held_out(&images, unfitted, &mut progress)?;
         let mut training = Vec::new();
-        let head = train_head(&images.bank, &config, |epoch| {
-            training.push(epoch);
-            let epochs = config.model.train.epochs;
-            progress(Progress::Head {
-                head: heads,
-                heads,
-                epoch: epoch.epoch,
-                epochs,
-            });
+        let model = fit(&images.bank, &config, &mut |card| {
+            training.push(card);
+            progress(heads, card.epoch);
         })?;
-        let scorer = head.scorer_in(pipeline.precision())?;
+        if training.is_empty() {
+            progress(heads, 1);
+        }
 
-        let contract = |scores: Vec<f32>| Contract::new(&scores, config.max_false_reject);
+        let contract = |scores: Vec<f32>| Contract::new(&scores, config.max_false_reject, config.confident);
         let hygiene = Hygiene {
             suspects: hygiene::suspects(&held_out.images),
-            duplicates: hygiene::duplicates(&images.bank, &standardizer, &images.names),
+            duplicates: hygiene::duplicates(&images, &Standardizer::fit(&images.bank)),
             oscillates: hygiene::oscillates(&training),
         };
         let calibration = Calibration {
@@ -124,7 +150,7 @@ impl Detector {
             min_defect_area: config.min_defect_area,
             held_out: held_out.images,
         };
-        let references = references(&images, &calibration.held_out, &parts.with(&scorer))?;
+        let references = references(&images, &calibration.held_out, &unfitted.with(&model))?;
         let card = Card {
             version: env!("CARGO_PKG_VERSION").into(),
             data: images.data,
@@ -134,6 +160,7 @@ impl Detector {
                 weights: config.weights.as_deref().map(|path| path.display().to_string()),
             },
             training,
+            auto_stop,
             calibration,
             hygiene,
         };
@@ -141,8 +168,7 @@ impl Detector {
             config,
             card,
             pipeline,
-            head,
-            scorer,
+            model,
             roi,
             references,
         })
@@ -172,7 +198,7 @@ fn read(
     let patches = pipeline.grid()[0] * pipeline.grid()[1];
     let memory = BankMemory::new(config.memory);
     let mut bank = BankBuilder::new(pipeline.dim(), patches, memory.budget, &memory.spill)?;
-    let (mut names, mut read, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut names, mut read, mut layouts, mut starts) = (Vec::new(), Vec::new(), Vec::new(), vec![0]);
     let (mut name_hash, mut content_hash) = (Sha256::new(), Sha256::new());
     let mut unreadable = Vec::new();
     let mut done = 0;
@@ -182,20 +208,19 @@ fn read(
             .map(|source| {
                 let photo = Photo::open(source)?;
                 let size = [photo.pixels.width(), photo.pixels.height()];
-                Ok((photo.sha256, size, pipeline.preprocess().apply(&photo.pixels)))
+                Ok((photo, Layout::new(size, config, pipeline)?))
             })
             .collect();
-        let mut inputs = Vec::new();
+        let mut images = Vec::new();
         for (source, photo) in batch.iter().zip(photos) {
             let name = file_name(source);
             match photo {
-                Ok((sha256, size, input)) => {
+                Ok((photo, layout)) => {
                     name_hash.update(format!("{name}\n"));
-                    content_hash.update(sha256);
+                    content_hash.update(photo.sha256);
                     names.push(name);
                     read.push(source.clone());
-                    sizes.push(size);
-                    inputs.extend(input);
+                    images.push((photo.pixels, layout));
                 }
                 Err(error) => unreadable.push(Unreadable {
                     file: source.to_string(),
@@ -203,8 +228,11 @@ fn read(
                 }),
             }
         }
-        if !inputs.is_empty() {
-            bank.push(&pipeline.features(&inputs)?)?;
+        let seen: Vec<(&Rgb8, &Layout)> = images.iter().map(|(pixels, layout)| (pixels, layout)).collect();
+        layout::extract(pipeline, &seen, |rows| Ok(bank.push(rows)?))?;
+        for (_, layout) in images {
+            starts.push(starts.last().map_or(0, |start| start + layout.tiles()));
+            layouts.push(layout);
         }
         done += batch.len();
         progress(Progress::Features {
@@ -219,72 +247,75 @@ fn read(
             first: unreadable.into_iter().next().map(|file| file.error),
         });
     }
+    let size = |layout: &Layout| [layout.geometry.width, layout.geometry.height];
     let data = DataCard {
         images: names.len(),
         names_sha256: hex(&name_hash.finalize()),
         content_sha256: hex(&content_hash.finalize()),
-        size: sizes[0],
-        other_sizes: sizes.iter().filter(|&&size| size != sizes[0]).count(),
+        size: size(&layouts[0]),
+        other_sizes: layouts
+            .iter()
+            .filter(|layout| size(layout) != size(&layouts[0]))
+            .count(),
         unreadable,
     };
     Ok(Images {
         bank: bank.finish()?,
+        starts,
+        layouts,
         names,
         sources: read,
         data,
     })
 }
 
-/// What all heads of a training share.
+/// What all models of a training share.
 #[derive(Clone, Copy)]
-struct Unscored<'a> {
+struct Unfitted<'a> {
     pipeline: &'a Pipeline,
     roi: Option<&'a Roi>,
-    blur_sigma: f32,
+    config: &'a DetectorConfig,
 }
 
-impl<'a> Unscored<'a> {
-    fn with(self, scorer: &'a Scorer) -> Parts<'a> {
-        let Unscored {
-            pipeline,
-            roi,
-            blur_sigma,
-        } = self;
+impl<'a> Unfitted<'a> {
+    fn with(self, model: &'a Model) -> Parts<'a> {
+        let Unfitted { pipeline, roi, config } = self;
         Parts {
             pipeline,
-            scorer,
+            model,
             roi,
-            blur_sigma,
+            config,
         }
     }
 }
 
-/// What the heads say that had not seen an image.
+/// What the models say that had not seen an image.
 struct HeldOutScores {
     images: Vec<HeldOut>,
     typical_pixel: f32,
 }
 
-/// Scores every image with a head that was trained without its part of the set. Parts are runs of neighbouring files:
+/// Scores every image with a model that was fitted without its part of the set. Parts are runs of neighbouring files:
 /// frames of one camera in order of time resemble their neighbours, and a neighbour in the training set would make the
 /// held-out score too good.
 fn held_out(
     images: &Images,
-    config: &DetectorConfig,
-    parts: Unscored,
+    unfitted: Unfitted,
     progress: &mut impl FnMut(usize, usize),
 ) -> Result<HeldOutScores, Error> {
     let count = images.names.len();
+    let config = unfitted.config;
     let mut scored = Vec::with_capacity(count);
     let mut medians = Vec::with_capacity(count);
     for fold in 0..config.folds {
         let part = fold * count / config.folds..(fold + 1) * count / config.folds;
-        let rest = without(&images.bank, part.clone(), config)?;
-        let head = train_head(&rest, config, |epoch| progress(fold + 1, epoch.epoch))?;
+        let rest = images.without(part.clone(), config)?;
+        let model = fit(&rest, config, &mut |card| progress(fold + 1, card.epoch))?;
         drop(rest);
-        let scorer = head.scorer_in(parts.pipeline.precision())?;
+        let parts = unfitted.with(&model);
         for image in part {
-            let judged = parts.with(&scorer).score_rows(images.bank.image(image))?;
+            let tiles = images.squares(image).map(|rows| model.score(rows));
+            let judged = parts.finish(&images.layouts[image], tiles.collect::<Result<_, Error>>()?)?;
             let mut map = judged.map;
             let middle = map.len() / 2;
             medians.push(*map.select_nth_unstable_by(middle, f32::total_cmp).1);
@@ -294,6 +325,9 @@ fn held_out(
                 peak: map.into_iter().fold(f32::NEG_INFINITY, f32::max),
             });
         }
+        if !config.model.method.is_simplenet() {
+            progress(fold + 1, 1);
+        }
     }
     let typical_pixel = *medians.select_nth_unstable_by(count / 2, f32::total_cmp).1;
     Ok(HeldOutScores {
@@ -302,37 +336,39 @@ fn held_out(
     })
 }
 
-/// A bank without the images in `part`.
-fn without(bank: &Bank, part: std::ops::Range<usize>, config: &DetectorConfig) -> Result<Bank, Error> {
-    let memory = BankMemory::new(config.memory);
-    let mut rest = BankBuilder::new(bank.dim(), bank.rows_per_image(), memory.budget, &memory.spill)?;
-    for image in (0..bank.images()).filter(|image| !part.contains(image)) {
-        rest.push(bank.image(image))?;
+impl Images {
+    /// The features of an image, square by square.
+    pub(super) fn squares(&self, image: usize) -> impl Iterator<Item = &[f32]> {
+        (self.starts[image]..self.starts[image + 1]).map(|square| self.bank.image(square))
     }
-    Ok(rest.finish()?)
+
+    /// A bank without the images in `part`.
+    pub(super) fn without(&self, part: std::ops::Range<usize>, config: &DetectorConfig) -> Result<Bank, Error> {
+        let bank = &self.bank;
+        let memory = BankMemory::new(config.memory);
+        let mut rest = BankBuilder::new(bank.dim(), bank.rows_per_image(), memory.budget, &memory.spill)?;
+        let part = self.starts[part.start]..self.starts[part.end];
+        for square in (0..bank.images()).filter(|square| !part.contains(square)) {
+            rest.push(bank.image(square))?;
+        }
+        Ok(rest.finish()?)
+    }
 }
 
-fn train_head(bank: &Bank, config: &DetectorConfig, mut after: impl FnMut(EpochCard)) -> Result<Head, Error> {
-    let mut head = Head::new(config.model.head_config(bank.dim()), config.seed)?;
-    if config.model.scale == FeatureScale::Standardised {
-        head.set_standardizer(Standardizer::fit(bank))?;
+/// Fits the configuration's method. `after` hears of every epoch.
+fn fit(bank: &Bank, config: &DetectorConfig, after: &mut impl FnMut(EpochCard)) -> Result<Model, Error> {
+    if let Method::PatchCore(patchcore) = &config.model.method {
+        return memory::fit(bank, patchcore, config);
     }
-    train(
-        &mut head,
-        bank,
-        &config.model.train,
-        config.seed,
-        |report, _| -> Result<_, Error> {
-            after(EpochCard {
-                epoch: report.epoch,
-                loss: report.loss,
-                normal: report.mean_normal,
-                noised: report.mean_noised,
-            });
-            Ok(ControlFlow::Continue(()))
-        },
-    )?;
-    Ok(head)
+    Model::fit(bank, &config.model, config.seed, |report, _| {
+        after(EpochCard {
+            epoch: report.epoch,
+            loss: report.loss,
+            normal: report.mean_normal,
+            noised: report.mean_noised,
+        });
+        Ok(ControlFlow::Continue(()))
+    })
 }
 
 /// The images with the lowest, the middle and the highest held-out score.

@@ -41,9 +41,12 @@ fn a_folder_becomes_lines_pictures_and_a_table() {
         let regions = line["regions"].as_array().unwrap();
         assert_eq!(marked > 0, line["verdict"] == "defect", "{line}");
         let area: u64 = regions.iter().map(|region| region["area"].as_u64().unwrap()).sum();
-        // The crop is 224 of 256 pixels, so both are the same pixels.
+        // The picture is seen as large as it is, so both are the same pixels.
         assert_eq!(marked as u64, area);
-        assert_eq!(line["inspected"]["x"], 16);
+        assert_eq!(
+            (&line["inspected"]["x"], &line["inspected"]["width"]),
+            (&Value::from(0), &Value::from(256))
+        );
     }
     let table = std::fs::read_to_string(csv).unwrap();
     assert_eq!(table.lines().count(), 7);
@@ -131,6 +134,10 @@ fn globs_and_folders_find_the_same_files() {
     let pattern = factory().ring.join("test/*/000.png");
     let by_glob = predict(&[pattern.as_ref()]);
     assert_eq!(lines(&by_glob).len(), 5);
+    // Names that are the same in several folders keep as much of their paths as tells them apart.
+    let maps = tempfile::tempdir().unwrap();
+    predict(&[pattern.as_ref(), "--heatmaps".as_ref(), maps.path().as_ref()]);
+    assert!(maps.path().join("good/000.png").is_file(), "{:?}", names(maps.path()));
     let nothing = factory().ring.join("test/*/none*.png");
     let out = predict(&[nothing.as_ref()]);
     assert_eq!(out.status.code(), Some(1));
@@ -184,7 +191,27 @@ fn a_detector_can_be_measured_and_inspected() {
         (&Value::from(2), &Value::from(4))
     );
     assert!(report["aupro"].is_number() && report["pixel_auroc"].is_number());
-    let out = simplenet(&["evaluate".as_ref(), detector, factory().ring.as_ref()]);
+    let folder = tempfile::tempdir().unwrap();
+    let (page, curves) = (folder.path().join("page.html"), folder.path().join("curves.csv"));
+    let out = simplenet(&[
+        "evaluate".as_ref(),
+        detector,
+        factory().ring.as_ref(),
+        "--page".as_ref(),
+        page.as_ref(),
+        "--curves".as_ref(),
+        curves.as_ref(),
+    ]);
+    let page = std::fs::read_to_string(page).unwrap();
+    assert_eq!(
+        (page.matches("<circle").count(), page.matches("<polyline").count()),
+        (6, 3)
+    );
+    assert!(
+        std::fs::read_to_string(curves)
+            .unwrap()
+            .starts_with("curve,x,y\nroc,0,0\n")
+    );
     assert!(stdout(&out).contains("good parts rejected: "), "{}", stdout(&out));
 
     let out = simplenet(&["inspect".as_ref(), detector, "--json".as_ref()]);

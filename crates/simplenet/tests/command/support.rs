@@ -31,8 +31,8 @@ pub(crate) fn factory() -> &'static Factory {
             ring.as_os_str(),
             "--out".as_ref(),
             detector.as_ref(),
-            "--epochs".as_ref(),
-            "25".as_ref(),
+            "--folds".as_ref(),
+            "4".as_ref(),
         ]);
         assert!(out.status.success(), "{}", stderr(&out));
         Factory {

@@ -1,6 +1,8 @@
 //! The detector through its public interface, on a small procedural set.
 
 mod damage;
+mod methods;
 mod predict;
 mod support;
+mod tiles;
 mod training;

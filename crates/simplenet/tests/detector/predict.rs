@@ -1,9 +1,9 @@
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use simplenet::detector::card::ThresholdCard;
-use simplenet::{Detector, DetectorConfig, LoadOptions, Prediction, Rgb8, Verdict, open_upright};
+use simplenet::{Detector, DetectorConfig, LoadOptions, Method, Prediction, Rgb8, Verdict, open_upright};
 
-use crate::support::{detector, quick, ring, training_images};
+use crate::support::{detector, ring, training_images, with};
 
 fn test_images() -> Vec<Rgb8> {
     let dataset = simplenet_data::folder::load(ring()).expect("the set has a test folder");
@@ -49,7 +49,7 @@ fn scores_are_those_of_the_evaluation() {
     let (bank, _) = pipeline
         .bank(&dataset.test, &memory, |_| Ok::<_, simplenet::Error>(()))
         .unwrap();
-    let scores = simplenet::Scores::of(detector().head(), &bank, pipeline.grid(), pipeline.precision()).unwrap();
+    let scores = simplenet::Scores::by(detector().model(), &bank, pipeline.grid()).unwrap();
     let predicted: Vec<f32> = test_images()
         .iter()
         .map(|image| detector().predict(image).unwrap().score)
@@ -149,7 +149,7 @@ fn sixteen_bit_and_grey_images_are_read() {
 /// Sizes that no camera has: a side of one pixel, and long strips.
 #[test]
 fn images_of_any_shape_are_judged() {
-    for (width, height) in [(1, 1), (1, 90), (700, 3), (257, 256)] {
+    for (width, height) in [(1, 1), (1, 9), (70, 3), (257, 256)] {
         let image = Rgb8::new(width, height, vec![90; width * height * 3]).unwrap();
         let prediction = detector().predict(&image).unwrap();
         let inspected = prediction.map.geometry.inspected();
@@ -166,9 +166,8 @@ fn only_the_region_of_interest_counts() {
     let left = image::GrayImage::from_fn(256, 256, |x, _| image::Luma([if x < 128 { 255 } else { 0 }]));
     left.save(&roi).unwrap();
     let config = DetectorConfig {
-        steps: Some(4),
         roi: Some(roi.clone()),
-        ..quick()
+        ..with(Method::patchcore())
     };
     let whole = Detector::train(
         &training_images(),

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use simplenet::{Detector, DetectorConfig, Source};
+use simplenet::{Detector, DetectorConfig, Method, Source};
 use simplenet_data::toy::{self, Counts};
 
 /// The folder of the category `ring`: 12 good parts to train on, 2 good ones and one of each defect to test.
@@ -23,12 +23,18 @@ pub(crate) fn training_images() -> Vec<Source> {
     simplenet_data::folder::images(ring().join("train/good")).expect("there are twelve")
 }
 
-/// Two held-out heads and the real one, 30 steps each.
+/// SimpleNet: two held-out heads and the real one, 30 steps each.
 pub(crate) fn quick() -> DetectorConfig {
+    with(Method::SimpleNet)
+}
+
+/// A method with two held-out models and little of everything.
+pub(crate) fn with(method: Method) -> DetectorConfig {
     DetectorConfig {
         steps: Some(30),
         folds: 2,
-        ..DetectorConfig::default()
+        max_vectors: 500,
+        ..DetectorConfig::default().with_method(method)
     }
 }
 

@@ -124,3 +124,27 @@ fn a_configuration_that_cannot_train_is_refused() {
     };
     assert!(message(weights).contains("no/such.safetensors"));
 }
+
+/// The curve ends before training would have: the features of twelve rings are learnt in no time.
+#[test]
+fn training_stops_where_it_has_settled() {
+    let config = DetectorConfig {
+        steps: Some(240),
+        auto_stop: true,
+        ..quick()
+    };
+    let mut settling = 0;
+    let detector = Detector::train(&training_images(), &config, |progress| {
+        settling += u32::from(matches!(progress, Progress::Settling { .. }));
+    })
+    .unwrap();
+    let found = detector.card().auto_stop.as_ref().expect("it was asked for");
+    assert_eq!((found.most, detector.card().training.len()), (80, found.epochs));
+    assert_eq!(detector.config().model.train.epochs, found.epochs);
+    assert!(found.epochs >= found.curve[0].epoch && found.epochs <= found.most);
+    assert!(found.curve.windows(2).all(|pair| pair[0].epoch < pair[1].epoch));
+    let last = found.curve.last().unwrap();
+    assert_eq!(settling as usize, last.epoch);
+    // Noise is told from none.
+    assert!(last.separation > 1.0, "{found:?}");
+}

@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
-use simplenet::{Detector, LoadOptions};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use simplenet::{Detector, LoadOptions, Method};
 use simplenet_backbone::{Arch, Precision};
 
 #[derive(Parser)]
@@ -70,6 +70,9 @@ pub(crate) struct Train {
     /// Share of good parts that may be rejected
     #[arg(long, value_name = "RATE", default_value_t = 0.01)]
     pub(crate) max_false_reject: f64,
+    /// Keep that share with 95 % confidence, and not only on average: fewer false rejects, fewer defects found
+    #[arg(long)]
+    pub(crate) confident: bool,
     /// Smallest defect, in pixels of the image
     #[arg(long, value_name = "PIXELS", default_value_t = 0)]
     pub(crate) min_defect_area: u64,
@@ -79,6 +82,9 @@ pub(crate) struct Train {
     /// A mask of the images' size: its white part is not judged
     #[arg(long, value_name = "FILE")]
     pub(crate) ignore: Option<PathBuf>,
+    /// What is learnt from the features of the good parts, instead of the default
+    #[arg(long, value_enum)]
+    pub(crate) method: Option<MethodName>,
     /// Frozen network; all but the default need --weights
     #[arg(long, default_value_t = Arch::EfficientNetLite0)]
     pub(crate) backbone: Arch,
@@ -88,6 +94,9 @@ pub(crate) struct Train {
     /// Passes over the images, instead of a number of steps that suits any number of images
     #[arg(long, value_name = "N")]
     pub(crate) epochs: Option<usize>,
+    /// Train `simplenet` only until held-out good images and the same with noise move no further apart
+    #[arg(long)]
+    pub(crate) auto_stop: bool,
     /// Width of the discriminator's hidden layer, instead of the backbone's default
     #[arg(long, value_name = "N")]
     pub(crate) hidden: Option<usize>,
@@ -97,14 +106,23 @@ pub(crate) struct Train {
     /// Arithmetic of training and inference; bf16 is faster where the processor has it, and differs in the third digit
     #[arg(long, value_name = "NAME", default_value = "f32")]
     pub(crate) precision: PrecisionArgument,
-    /// Length of the shorter side after resizing
-    #[arg(long, value_name = "PIXELS", default_value_t = 256)]
-    pub(crate) resize: usize,
-    /// Side of the middle square that is looked at, after resizing
-    #[arg(long, value_name = "PIXELS", default_value_t = 224)]
-    pub(crate) crop: usize,
+    /// Patches that `patchcore` remembers at most
+    #[arg(long, value_name = "N")]
+    pub(crate) vectors: Option<usize>,
+    /// Length of the picture's shorter side after resizing: more pixels show smaller defects and take longer
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) resize: Option<usize>,
+    /// Side of the squares that cover the resized picture where it is larger than one
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) tile: Option<usize>,
+    /// Pixels that neighbouring squares share; a quarter of a square if not given
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) overlap: Option<usize>,
+    /// Judge only the middle square of this side, after resizing, as the papers do
+    #[arg(long, value_name = "PIXELS", conflicts_with_all = ["tile", "overlap"])]
+    pub(crate) middle: Option<usize>,
     /// Parts into which the images are divided for held-out scores
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) folds: usize,
     /// Seed of weights, noise and order
     #[arg(long, default_value_t = 0)]
@@ -125,6 +143,28 @@ impl From<PrecisionArgument> for Precision {
         match argument {
             PrecisionArgument::F32 => Precision::F32,
             PrecisionArgument::Bf16 => Precision::Bf16,
+        }
+    }
+}
+
+/// A method by its name.
+#[derive(Clone, Copy, ValueEnum)]
+#[value(rename_all = "lowercase")]
+pub(crate) enum MethodName {
+    /// A network that tells features from noisy ones
+    SimpleNet,
+    /// The distance to the nearest of many remembered features
+    PatchCore,
+    /// The distance from a Gaussian for every position; for parts that always lie the same way
+    Padim,
+}
+
+impl From<MethodName> for Method {
+    fn from(name: MethodName) -> Method {
+        match name {
+            MethodName::SimpleNet => Method::SimpleNet,
+            MethodName::PatchCore => Method::patchcore(),
+            MethodName::Padim => Method::padim(),
         }
     }
 }
@@ -170,6 +210,12 @@ pub(crate) struct Evaluate {
     pub(crate) model: Model,
     /// A folder with test/good and test/DEFECT, and ground_truth/DEFECT for masks
     pub(crate) dataset: PathBuf,
+    /// An HTML page to write: tables, curves, every score
+    #[arg(long, value_name = "FILE")]
+    pub(crate) page: Option<PathBuf>,
+    /// A table of the curves' points to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) curves: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -180,6 +226,9 @@ pub(crate) struct Threshold {
     /// Choose it for this share of rejected good parts, by the held-out scores in the file
     #[arg(long, value_name = "RATE")]
     pub(crate) max_false_reject: Option<f64>,
+    /// Keep that share with 95 % confidence, and not only on average
+    #[arg(long, requires = "max_false_reject")]
+    pub(crate) confident: bool,
     /// Set it
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     pub(crate) value: Option<f32>,

@@ -4,15 +4,21 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
-use simplenet::{Detector, Verdict, is_upright};
-use simplenet_data::{GOOD, Sample, folder, load_masks};
-use simplenet_metrics::{MapShape, image_metrics, pixel_metrics};
+use simplenet::detector::Geometry;
+use simplenet::{Detector, Verdict, is_upright, write_atomic};
+use simplenet_data::{GOOD, Sample, folder, open_mask};
+use simplenet_metrics::{
+    CurvePoint, MapShape, image_metrics, pixel_metrics, precision_recall_curve, pro_curve, roc_curve,
+};
 
-use crate::Outcome;
 use crate::arguments::Evaluate;
 use crate::output::Output;
 use crate::predict::{BATCH, judge};
 use crate::progress::Progress;
+use crate::{Outcome, page};
+
+/// Points of a curve.
+const POINTS: usize = 500;
 
 /// How good a detector is on labelled images.
 #[derive(Debug, Serialize)]
@@ -24,6 +30,38 @@ pub(crate) struct Report {
     metrics: Metrics,
     kinds: Vec<Kind>,
     unreadable: Vec<Unreadable>,
+    #[serde(skip)]
+    curves: Curves,
+}
+
+/// What is drawn.
+#[derive(Debug)]
+pub(crate) struct Curves {
+    /// Points `[across, up]`.
+    pub(crate) roc: Vec<[f64; 2]>,
+    pub(crate) precision_recall: Vec<[f64; 2]>,
+    pub(crate) pro: Option<Vec<[f64; 2]>>,
+    pub(crate) images: Vec<Image>,
+}
+
+/// An image and what was said of it.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) file: String,
+    pub(crate) defect: String,
+    pub(crate) anomalous: bool,
+    pub(crate) score: f32,
+    pub(crate) rejected: bool,
+}
+
+/// A line of the table, as fractions of 1.
+pub(crate) struct TableLine<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) found: usize,
+    pub(crate) images: usize,
+    pub(crate) image_auroc: f64,
+    pub(crate) pixel_auroc: Option<f64>,
+    pub(crate) aupro: Option<f64>,
 }
 
 /// Verdicts at the detector's threshold.
@@ -71,6 +109,13 @@ struct Unreadable {
 pub(crate) fn run(arguments: &Evaluate, output: &Output) -> Result<Outcome> {
     let detector = arguments.model.load()?;
     let report = measure(&detector, &labelled(&arguments.dataset)?, output)?;
+    if let Some(path) = &arguments.page {
+        let title = format!("{} on {}", arguments.model.path.display(), arguments.dataset.display());
+        write_atomic(path, page::html(&title, &report, &report.curves).as_bytes())?;
+    }
+    if let Some(path) = &arguments.curves {
+        write_atomic(path, report.curves.to_csv().as_bytes())?;
+    }
     output.either(&report, || report.to_text())?;
     Ok(Outcome {
         errors: !report.unreadable.is_empty(),
@@ -96,14 +141,15 @@ struct Seen<'a> {
     scores: Vec<f32>,
     rejected: Vec<bool>,
     maps: Vec<Vec<f32>>,
-    /// `None` where a defective image has no mask: pixel metrics over the others would be those of another set.
+    /// `None` where a defective image has no mask: pixel metrics over the others would be those of another set. Also where
+    /// maps differ in size.
     masks: Option<Vec<Vec<bool>>>,
-    side: usize,
+    /// Rows and columns of all maps.
+    size: Option<[usize; 2]>,
 }
 
 /// Judges labelled images and compares.
 pub(crate) fn measure(detector: &Detector, test: &[Sample], output: &Output) -> Result<Report> {
-    let side = detector.pipeline().preprocess().crop();
     let mut unreadable = Vec::new();
     let mut seen = Seen {
         samples: Vec::new(),
@@ -111,7 +157,7 @@ pub(crate) fn measure(detector: &Detector, test: &[Sample], output: &Output) -> 
         rejected: Vec::new(),
         maps: Vec::new(),
         masks: Some(Vec::new()),
-        side,
+        size: None,
     };
     let with_masks = test.iter().any(|sample| sample.mask.is_some());
     let complete = with_masks && test.iter().all(|sample| sample.mask.is_some() || !sample.anomalous);
@@ -124,7 +170,7 @@ pub(crate) fn measure(detector: &Detector, test: &[Sample], output: &Output) -> 
         for (sample, judged) in samples.iter().zip(judge(detector, &paths)) {
             let outcome = judged.prediction.map_err(anyhow::Error::from).and_then(|prediction| {
                 let mask = match &seen.masks {
-                    Some(_) => Some(mask(sample, detector)?),
+                    Some(_) => Some(mask(sample, detector, &prediction.map.geometry)?),
                     None => None,
                 };
                 Ok((prediction, mask))
@@ -134,6 +180,11 @@ pub(crate) fn measure(detector: &Detector, test: &[Sample], output: &Output) -> 
                     seen.samples.push(sample);
                     seen.scores.push(prediction.score);
                     seen.rejected.push(prediction.verdict == Verdict::Defect);
+                    let geometry = &prediction.map.geometry;
+                    let size = [geometry.rows, geometry.columns];
+                    if *seen.size.get_or_insert(size) != size {
+                        seen.masks = None;
+                    }
                     seen.maps.push(prediction.map.values);
                     if let (Some(masks), Some(mask)) = (&mut seen.masks, mask) {
                         masks.push(mask);
@@ -175,13 +226,14 @@ pub(crate) fn measure(detector: &Detector, test: &[Sample], output: &Output) -> 
         good: seen.count(is_good),
         defects: seen.count(is_defect),
         metrics: seen.metrics(detector, all)?,
+        curves: seen.curves()?,
         kinds,
         unreadable,
     })
 }
 
-/// The defective pixels of the crop.
-fn mask(sample: &Sample, detector: &Detector) -> Result<Vec<bool>> {
+/// The defective pixels of an image, as its map has them.
+fn mask(sample: &Sample, detector: &Detector, geometry: &Geometry) -> Result<Vec<bool>> {
     if sample.mask.is_some() && !is_upright(sample.source.path())? {
         bail!(
             "{} is turned by EXIF and has a mask\n\nhint: masks lie on the pixels as stored; turn image and mask before measuring",
@@ -190,7 +242,10 @@ fn mask(sample: &Sample, detector: &Detector) -> Result<Vec<bool>> {
     }
     let rule = detector.config().model.evaluate.mask;
     let preprocess = detector.pipeline().preprocess();
-    Ok(load_masks(std::slice::from_ref(sample), preprocess, rule)?)
+    Ok(match open_mask(sample, rule)? {
+        Some(mask) => rule.apply(&preprocess.window(&mask, geometry.window())?),
+        None => vec![false; geometry.rows * geometry.columns],
+    })
 }
 
 impl Seen<'_> {
@@ -205,6 +260,37 @@ impl Seen<'_> {
         counted
     }
 
+    fn curves(&self) -> Result<Curves> {
+        let pairs = |points: Vec<CurvePoint>| points.into_iter().map(|point| [point.x, point.y]).collect();
+        let anomalous: Vec<bool> = self.samples.iter().map(|sample| sample.anomalous).collect();
+        let pro = match (&self.masks, self.size) {
+            (None, _) | (_, None) => None,
+            (Some(masks), Some([height, width])) => {
+                let shape = MapShape {
+                    images: masks.len(),
+                    height,
+                    width,
+                };
+                let curve = pro_curve(&self.maps.concat(), &masks.concat(), shape, POINTS)?;
+                Some(pairs(curve))
+            }
+        };
+        let judged = self.samples.iter().zip(self.scores.iter().zip(&self.rejected));
+        let images = judged.map(|(sample, (&score, &rejected))| Image {
+            file: sample.source.to_string(),
+            defect: sample.defect.clone(),
+            anomalous: sample.anomalous,
+            score,
+            rejected,
+        });
+        Ok(Curves {
+            roc: pairs(roc_curve(&self.scores, &anomalous, POINTS)?),
+            precision_recall: pairs(precision_recall_curve(&self.scores, &anomalous, POINTS)?),
+            pro,
+            images: images.collect(),
+        })
+    }
+
     fn metrics(&self, detector: &Detector, wanted: impl Fn(&Sample) -> bool) -> Result<Metrics> {
         let chosen: Vec<usize> = (0..self.samples.len())
             .filter(|&index| wanted(self.samples[index]))
@@ -212,15 +298,15 @@ impl Seen<'_> {
         let scores: Vec<f32> = chosen.iter().map(|&index| self.scores[index]).collect();
         let anomalous: Vec<bool> = chosen.iter().map(|&index| self.samples[index].anomalous).collect();
         let image = image_metrics(&scores, &anomalous)?;
-        let pixel = match &self.masks {
-            None => None,
-            Some(masks) => {
+        let pixel = match (&self.masks, self.size) {
+            (None, _) | (_, None) => None,
+            (Some(masks), Some([height, width])) => {
                 let maps = chosen.iter().flat_map(|&index| &self.maps[index]).copied();
                 let masks = chosen.iter().flat_map(|&index| &masks[index]).copied();
                 let shape = MapShape {
                     images: chosen.len(),
-                    height: self.side,
-                    width: self.side,
+                    height,
+                    width,
                 };
                 let limit = detector.config().model.evaluate.aupro_limit;
                 let metrics = pixel_metrics(&maps.collect::<Vec<f32>>(), &masks.collect::<Vec<bool>>(), shape, limit)?;
@@ -241,39 +327,72 @@ impl Seen<'_> {
     }
 }
 
+impl Curves {
+    /// All points: `curve,x,y`.
+    fn to_csv(&self) -> String {
+        let curves = [
+            ("roc", Some(&self.roc)),
+            ("precision_recall", Some(&self.precision_recall)),
+            ("pro", self.pro.as_ref()),
+        ];
+        let named = curves.into_iter().filter_map(|(name, points)| Some((name, points?)));
+        let lines = named.flat_map(|(name, points)| points.iter().map(move |[x, y]| format!("{name},{x},{y}\n")));
+        format!("curve,x,y\n{}", lines.collect::<String>())
+    }
+}
+
 impl Report {
-    /// A table: one line per kind of defect, in percent.
-    pub(crate) fn to_text(&self) -> String {
-        let width = self
+    pub(crate) fn threshold(&self) -> f32 {
+        self.threshold
+    }
+
+    /// Good parts that were rejected, of how many.
+    pub(crate) fn rejected(&self) -> (usize, usize) {
+        (self.good.rejected, self.good.images)
+    }
+
+    pub(crate) fn unreadable(&self) -> impl Iterator<Item = (&str, &str)> {
+        let files = self.unreadable.iter();
+        files.map(|file| (file.file.as_str(), file.error.as_str()))
+    }
+
+    /// One line per kind of defect, then one for all.
+    pub(crate) fn lines(&self) -> Vec<TableLine<'_>> {
+        let kinds = self
             .kinds
             .iter()
-            .map(|kind| kind.defect.len())
-            .max()
-            .unwrap_or(0)
-            .max(7);
+            .map(|kind| (kind.defect.as_str(), &kind.counted, &kind.metrics));
+        let all = kinds.chain([("all", &self.defects, &self.metrics)]);
+        all.map(|(name, counted, metrics)| TableLine {
+            name,
+            found: counted.rejected,
+            images: counted.images,
+            image_auroc: metrics.image_auroc,
+            pixel_auroc: metrics.pixel.map(|pixel| pixel.pixel_auroc),
+            aupro: metrics.pixel.map(|pixel| pixel.aupro),
+        })
+        .collect()
+    }
+
+    /// A table: one line per kind of defect, in percent.
+    pub(crate) fn to_text(&self) -> String {
+        let table = self.lines();
+        let width = table.iter().map(|line| line.name.len()).max().unwrap_or(0).max(7);
         let mut lines = vec![format!(
             "{:<width$}  {:>9}  {:>7}  {:>7}  {:>5}",
             "defect", "found", "I-AUROC", "P-AUROC", "AUPRO"
         )];
-        let mut line = |name: &str, counted: &Counted, metrics: &Metrics| {
-            let found = format!("{}/{}", counted.rejected, counted.images);
-            let pixel = |value: fn(&Pixel) -> f64| {
-                metrics
-                    .pixel
-                    .as_ref()
-                    .map_or("–".to_string(), |pixel| format!("{:.1}", value(pixel) * 100.0))
-            };
+        let percent = |value: Option<f64>| value.map_or("–".to_string(), |value| format!("{:.1}", value * 100.0));
+        for line in table {
             lines.push(format!(
-                "{name:<width$}  {found:>9}  {:>7.1}  {:>7}  {:>5}",
-                metrics.image_auroc * 100.0,
-                pixel(|pixel| pixel.pixel_auroc),
-                pixel(|pixel| pixel.aupro)
+                "{:<width$}  {:>9}  {:>7}  {:>7}  {:>5}",
+                line.name,
+                format!("{}/{}", line.found, line.images),
+                percent(Some(line.image_auroc)),
+                percent(line.pixel_auroc),
+                percent(line.aupro)
             ));
-        };
-        for kind in &self.kinds {
-            line(&kind.defect, &kind.counted, &kind.metrics);
         }
-        line("all", &self.defects, &self.metrics);
         lines.push(format!(
             "good parts rejected: {}/{} at threshold {:.4}",
             self.good.rejected, self.good.images, self.threshold

@@ -52,17 +52,21 @@ pub(crate) fn images(names: &[PathBuf]) -> Result<Vec<Input>> {
             found.push(Input::alone(name.clone()));
         }
     }
-    let mut labels = BTreeMap::new();
-    for input in &found {
-        *labels.entry(input.label.clone()).or_insert(0) += 1;
-    }
-    for input in &mut found {
-        if labels[&input.label] > 1 {
-            input.label = whole_label(&input.path);
-        }
-    }
     let mut seen = std::collections::HashSet::new();
     found.retain(|input| seen.insert(input.path.clone()));
+    // `a/0.png` and `b/0.png` are told apart by as much of their paths as it takes; whole paths always do.
+    let common = common_folder(&found);
+    for prefix in [common.as_path(), Path::new("")] {
+        let mut labels = BTreeMap::new();
+        for input in &found {
+            *labels.entry(input.label.clone()).or_insert(0) += 1;
+        }
+        for input in &mut found {
+            if labels[&input.label] > 1 {
+                input.label = whole_label(input.path.strip_prefix(prefix).unwrap_or(&input.path));
+            }
+        }
+    }
     Ok(found)
 }
 
@@ -84,6 +88,16 @@ impl Input {
         let label = whole_label(&path);
         Input { path, label }
     }
+}
+
+/// The folder in which all inputs lie.
+fn common_folder(inputs: &[Input]) -> PathBuf {
+    let mut folders = inputs.iter().filter_map(|input| input.path.parent());
+    let first = folders.next().map(Path::to_owned).unwrap_or_default();
+    folders.fold(first, |common, folder| {
+        let shared = common.components().zip(folder.components());
+        shared.take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
+    })
 }
 
 /// The path without what would lead out of a folder.

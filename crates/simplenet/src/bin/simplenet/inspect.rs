@@ -6,8 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 use simplenet::detector::calibration::Method;
 use simplenet::detector::card::{Card, ThresholdCard};
-use simplenet::detector::{Geometry, PixelBox};
-use simplenet::{Detector, DetectorConfig};
+use simplenet::{Detector, DetectorConfig, Error, Model};
 
 use crate::Outcome;
 use crate::arguments::Inspect;
@@ -40,8 +39,9 @@ pub(crate) fn run(arguments: &Inspect, output: &Output) -> Result<Outcome> {
         card: detector.card(),
         references,
     };
+    let summary = summary(&detector)?;
     output.either(&inspection, || {
-        let mut text = summary(&detector);
+        let mut text = summary;
         for reference in &inspection.references {
             let ReferenceScore { file, expected, found } = reference;
             let _ = write!(
@@ -55,20 +55,14 @@ pub(crate) fn run(arguments: &Inspect, output: &Output) -> Result<Outcome> {
     Ok(Outcome::default())
 }
 
-/// The part of a picture like the first training image that is judged.
-pub(crate) fn inspected(detector: &Detector) -> PixelBox {
-    let [width, height] = detector.card().data.size;
-    let sizes = detector.config().model.preprocess;
-    Geometry::new(width, height, sizes.resize, sizes.crop).inspected()
-}
-
 /// A detector in a few lines.
-pub(crate) fn summary(detector: &Detector) -> String {
+pub(crate) fn summary(detector: &Detector) -> Result<String, Error> {
     let (card, config) = (detector.card(), detector.config());
     let data = &card.data;
     let model = &config.model;
     let weights = card.backbone.weights.as_deref().unwrap_or("in the program");
-    let inspected = inspected(detector);
+    let geometry = detector.usual_geometry()?;
+    let inspected = geometry.inspected();
     let calibration = &card.calibration;
     let highest = calibration
         .held_out
@@ -90,12 +84,7 @@ pub(crate) fn summary(detector: &Detector) -> String {
             "judged",
             format!(
                 "{} x {} pixels at ({}, {}), seen as {} x {}",
-                inspected.width,
-                inspected.height,
-                inspected.x,
-                inspected.y,
-                model.preprocess.crop,
-                model.preprocess.crop
+                inspected.width, inspected.height, inspected.x, inspected.y, geometry.columns, geometry.rows
             ),
         ),
         (
@@ -107,11 +96,24 @@ pub(crate) fn summary(detector: &Detector) -> String {
             ),
         ),
         (
-            "head",
-            format!(
-                "{} hidden, noise {}, {} epochs, seed {}",
-                model.head.hidden, model.train.noise, model.train.epochs, config.seed
-            ),
+            "method",
+            match detector.model() {
+                Model::SimpleNet(_) => format!(
+                    "simplenet: {} hidden, noise {}, {} epochs, seed {}",
+                    model.head.hidden, model.train.noise, model.train.epochs, config.seed
+                ),
+                Model::PatchCore(patchcore) => format!(
+                    "patchcore: {} patches remembered, seed {}",
+                    patchcore.vectors(),
+                    config.seed
+                ),
+                Model::Padim(padim) => format!(
+                    "padim: {} of {} channels, seed {}",
+                    padim.channels().len(),
+                    padim.dim(),
+                    config.seed
+                ),
+            },
         ),
         ("threshold", threshold_text(&calibration.threshold)),
         (
@@ -126,22 +128,23 @@ pub(crate) fn summary(detector: &Detector) -> String {
         ),
     ];
     let lines = lines.map(|(name, value)| format!("{name:<14}{value}"));
-    lines.join("\n")
+    Ok(lines.join("\n"))
 }
 
 pub(crate) fn threshold_text(threshold: &ThresholdCard) -> String {
     match threshold {
         ThresholdCard::Contract(contract) => format!(
-            "{:.4} for {:.2} % false rejects; at most {:.2} % with 95 % confidence{}",
+            "{:.4} for {:.2} % false rejects{}; at most {:.2} % with 95 % confidence{}",
             contract.threshold,
             contract.max_false_reject * 100.0,
-            contract.bound * 100.0,
             match contract.method {
-                Method::OrderStatistic => String::new(),
-                Method::TailExtrapolation => format!(
-                    " ({} more images are needed to promise the target)",
-                    contract.more_images_needed()
-                ),
+                Method::OrderStatistic => "",
+                Method::TailExtrapolation => ", extrapolated",
+            },
+            contract.bound * 100.0,
+            match contract.more_images_needed() {
+                0 => String::new(),
+                more => format!(" ({more} more images are needed to promise the target)"),
             }
         ),
         ThresholdCard::Fixed { threshold } => format!("{threshold:.4}, set by hand"),

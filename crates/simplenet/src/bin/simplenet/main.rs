@@ -8,6 +8,7 @@ mod inputs;
 mod inspect;
 mod manual;
 mod output;
+mod page;
 mod picture;
 mod predict;
 mod progress;

@@ -20,7 +20,7 @@ pub(crate) fn heatmap(image: &Rgb8, map: &AnomalyMap, [typical, mark]: [f32; 2])
     let picture = RgbImage::from_fn(width, height, |x, y| {
         let pixel = pixels[y as usize * image.width() + x as usize];
         let grey = pixel.iter().map(|&channel| f64::from(channel)).sum::<f64>() / 3.0;
-        let [column, row] = map.geometry.to_crop(f64::from(x) + 0.5, f64::from(y) + 0.5);
+        let [column, row] = map.geometry.to_map(f64::from(x) + 0.5, f64::from(y) + 0.5);
         let Some(value) = sample(map, column, row) else {
             return Rgb([(grey * 0.4) as u8; 3]);
         };
@@ -37,7 +37,7 @@ pub(crate) fn heatmap(image: &Rgb8, map: &AnomalyMap, [typical, mark]: [f32; 2])
 pub(crate) fn mask(map: &AnomalyMap) -> Result<DynamicImage> {
     let (width, height) = (u32::try_from(map.geometry.width)?, u32::try_from(map.geometry.height)?);
     let picture = GrayImage::from_fn(width, height, |x, y| {
-        let [column, row] = map.geometry.to_crop(f64::from(x) + 0.5, f64::from(y) + 0.5);
+        let [column, row] = map.geometry.to_map(f64::from(x) + 0.5, f64::from(y) + 0.5);
         let inside = index(map, column, row).is_some_and(|index| map.in_region[index]);
         Luma([if inside { 255 } else { 0 }])
     });
@@ -62,23 +62,23 @@ pub(crate) fn write(folder: &Path, label: &Path, picture: &DynamicImage) -> Resu
     Ok(write_atomic(&path, bytes.get_ref())?)
 }
 
-/// The pixel of the map at a point of the crop, or `None` outside.
+/// The pixel of the map at a point of it, or `None` outside.
 fn index(map: &AnomalyMap, column: f64, row: f64) -> Option<usize> {
-    let side = map.geometry.side;
-    let inside = |position: f64| position >= 0.0 && position < side as f64;
-    (inside(column) && inside(row)).then(|| row as usize * side + column as usize)
+    let inside = |position: f64, length: usize| position >= 0.0 && position < length as f64;
+    let (columns, rows) = (map.geometry.columns, map.geometry.rows);
+    (inside(column, columns) && inside(row, rows)).then(|| row as usize * columns + column as usize)
 }
 
-/// The map between its pixels, bilinearly; its edge goes on to the edge of the crop.
+/// The map between its pixels, bilinearly; its edge goes on to the edge of what is judged.
 fn sample(map: &AnomalyMap, column: f64, row: f64) -> Option<f64> {
     index(map, column, row)?;
-    let side = map.geometry.side;
-    let last = (side - 1) as f64;
-    let (x, y) = ((column - 0.5).clamp(0.0, last), (row - 0.5).clamp(0.0, last));
+    let (right_most, lowest) = (map.geometry.columns - 1, map.geometry.rows - 1);
+    let x = (column - 0.5).clamp(0.0, right_most as f64);
+    let y = (row - 0.5).clamp(0.0, lowest as f64);
     let (left, top) = (x as usize, y as usize);
-    let (right, bottom) = ((left + 1).min(side - 1), (top + 1).min(side - 1));
+    let (right, bottom) = ((left + 1).min(right_most), (top + 1).min(lowest));
     let (across, down) = (x - left as f64, y - top as f64);
-    let value = |x: usize, y: usize| f64::from(map.values[y * side + x]);
+    let value = |x: usize, y: usize| f64::from(map.values[y * map.geometry.columns + x]);
     let upper = value(left, top) * (1.0 - across) + value(right, top) * across;
     let lower = value(left, bottom) * (1.0 - across) + value(right, bottom) * across;
     Some(upper * (1.0 - down) + lower * down)

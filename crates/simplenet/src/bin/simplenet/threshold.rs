@@ -14,7 +14,7 @@ pub(crate) fn run(arguments: &Threshold, output: &Output) -> Result<Outcome> {
     let mut detector = arguments.model.load()?;
     let mut changed = true;
     if let Some(rate) = arguments.max_false_reject {
-        detector.set_max_false_reject(rate)?;
+        detector.set_max_false_reject(rate, arguments.confident)?;
     } else if let Some(threshold) = arguments.value {
         detector.set_threshold(ThresholdCard::Fixed { threshold })?;
     } else if let Some(folder) = &arguments.from_test {

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use simplenet::detector::Geometry;
 use simplenet::detector::card::ThresholdCard;
 use simplenet::{Detector, DetectorConfig, Progress as Step};
 
@@ -21,6 +22,7 @@ pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
     let mut progress = Progress::new(output);
     let detector = Detector::train(&images, &config, |step| match step {
         Step::Features { done, images } => progress.at("features", done, images),
+        Step::Settling { epoch, epochs } => progress.at("how long to train", epoch, epochs),
         Step::Head {
             head,
             heads,
@@ -32,13 +34,14 @@ pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
     progress.end();
     let detector = detector?;
     detector.save(&arguments.out)?;
-    remark(&detector, output);
+    remark(&detector, &detector.usual_geometry()?, output);
     output.say(&format!(
         "wrote {} in {:.1} s",
         arguments.out.display(),
         start.elapsed().as_secs_f64()
     ));
-    output.either(detector.card(), || inspect::summary(&detector))?;
+    let summary = inspect::summary(&detector)?;
+    output.either(detector.card(), || summary)?;
     if let Some(test) = &arguments.test {
         let report = evaluate::measure(&detector, &evaluate::labelled(test)?, output)?;
         output.either(&report, || report.to_text())?;
@@ -48,6 +51,9 @@ pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
 
 fn config(arguments: &Train) -> DetectorConfig {
     let mut config = DetectorConfig::for_backbone(arguments.backbone);
+    if let Some(method) = arguments.method {
+        config = config.with_method(method.into());
+    }
     if let Some(epochs) = arguments.epochs {
         config.steps = None;
         config.model.train.epochs = epochs;
@@ -60,10 +66,31 @@ fn config(arguments: &Train) -> DetectorConfig {
     }
     config.model.features.precision = arguments.precision.into();
     config.model.train.precision = arguments.precision.into();
-    config.model.preprocess.resize = arguments.resize;
-    config.model.preprocess.crop = arguments.crop;
+    if let Some(vectors) = arguments.vectors {
+        config.max_vectors = vectors;
+    }
+    let sizes = &mut config.model.preprocess;
+    if let Some(resize) = arguments.resize {
+        // Small pictures are one square, large ones several of the usual size.
+        sizes.crop = sizes.crop.min(resize);
+        sizes.resize = resize;
+    }
+    if let Some(tile) = arguments.tile {
+        sizes.crop = tile;
+    }
+    if let Some(overlap) = arguments.overlap {
+        config.overlap = Some(overlap);
+    } else {
+        config.overlap = config.overlap.map(|overlap| overlap.min(sizes.crop / 4));
+    }
+    if let Some(middle) = arguments.middle {
+        sizes.crop = middle;
+        config.overlap = None;
+    }
+    config.auto_stop = arguments.auto_stop;
     config.seed = arguments.seed;
     config.folds = arguments.folds;
+    config.confident = arguments.confident;
     config.max_false_reject = arguments.max_false_reject;
     config.min_defect_area = arguments.min_defect_area;
     config.roi.clone_from(&arguments.roi);
@@ -73,7 +100,7 @@ fn config(arguments: &Train) -> DetectorConfig {
 }
 
 /// What a person should look at before trusting the detector.
-fn remark(detector: &Detector, output: &Output) {
+fn remark(detector: &Detector, geometry: &Geometry, output: &Output) {
     let card = detector.card();
     for file in &card.data.unreadable {
         output.say(&format!("warning: left out {}: {}", file.file, first_line(&file.error)));
@@ -83,6 +110,12 @@ fn remark(detector: &Detector, output: &Output) {
         output.say(&format!(
             "warning: {} images are not {width} x {height} like the first one",
             card.data.other_sizes
+        ));
+    }
+    if let Some(found) = &card.auto_stop {
+        output.say(&format!(
+            "note: trained {} of {} epochs; `inspect --json` has the curve",
+            found.epochs, found.most
         ));
     }
     for suspect in &card.hygiene.suspects {
@@ -107,26 +140,27 @@ fn remark(detector: &Detector, output: &Output) {
         output.say("warning: training did not settle; try another --seed, or more --epochs");
     }
     let [width, height] = card.data.size;
-    let inspected = inspect::inspected(detector);
+    let inspected = geometry.inspected();
     let share = (inspected.width * inspected.height) as f64 / (width * height) as f64;
     if share < SHARE_TO_MENTION {
         output.say(&format!(
-            "note: of the {width} x {height} picture the middle {} x {} are judged ({:.0} %); --crop {} judges the largest square",
+            "note: of the {width} x {height} picture the middle {} x {} are judged ({:.0} %)",
             inspected.width,
             inspected.height,
-            share * 100.0,
-            detector.config().model.preprocess.resize
+            share * 100.0
         ));
     }
     if let ThresholdCard::Contract(contract) = &card.calibration.threshold
-        && contract.more_images_needed() > 0
+        && !contract.is_promised()
     {
+        let remedy = match contract.more_images_needed() {
+            0 => "--confident promises the target".to_string(),
+            more => format!("{more} more images are needed to promise the target"),
+        };
         output.say(&format!(
-            "note: with {} held-out images a false-reject rate of at most {:.2} % can be promised; {} more images are needed for {:.2} %",
+            "note: with {} held-out images the false-reject rate is at most {:.2} % with 95 % confidence; {remedy}",
             contract.held_out,
-            contract.bound * 100.0,
-            contract.more_images_needed(),
-            contract.max_false_reject * 100.0
+            contract.bound * 100.0
         ));
     }
 }

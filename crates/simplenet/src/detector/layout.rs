@@ -1,0 +1,213 @@
+//! The squares in which the network sees an image, and how their patch scores become one grid.
+
+use rayon::prelude::*;
+use simplenet_data::{Rgb8, Window, resized_size};
+
+use super::geometry::Geometry;
+use super::settings::DetectorConfig;
+use crate::error::Error;
+use crate::method::Method;
+use crate::pipeline::Pipeline;
+
+/// Squares that are extracted at once: enough work for every thread, little memory.
+const BATCH: usize = 8;
+
+/// The most squares of one image: 12,000 × 12,000 pixels at the default size and overlap.
+const MAX_TILES: usize = 4096;
+
+/// The squares of one image. One in the middle, or as many as cover it; these overlap, and of a patch that several have
+/// seen the score counts that was seen farthest from an edge, behind which the network saw nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Layout {
+    pub(super) geometry: Geometry,
+    /// Rows and columns of the patch grid of the whole.
+    pub(super) patches: [usize; 2],
+    /// The same of one square.
+    square: [usize; 2],
+    /// Side of a square in pixels.
+    side: usize,
+    columns: Axis,
+    rows: Axis,
+}
+
+/// The squares along one axis, in patches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Axis {
+    /// Where each begins.
+    starts: Vec<usize>,
+    /// For every patch the square whose score counts.
+    owner: Vec<usize>,
+}
+
+impl Layout {
+    /// For an image of `size`: width and height.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where it takes too many squares.
+    pub(super) fn new(size: [usize; 2], config: &DetectorConfig, pipeline: &Pipeline) -> Result<Layout, Error> {
+        let sizes = config.model.preprocess;
+        let square = pipeline.grid();
+        let Some(overlap) = config.overlap else {
+            return Ok(Layout {
+                geometry: Geometry::middle(size, sizes.resize, [sizes.crop, sizes.crop]),
+                patches: square,
+                square,
+                side: sizes.crop,
+                columns: Axis::single(square[1]),
+                rows: Axis::single(square[0]),
+            });
+        };
+        // The configuration has been checked: a square is a whole number of patches, and larger than the overlap.
+        let stride = sizes.crop / square[0];
+        let (width, height) = resized_size(size[0], size[1], sizes.resize);
+        let [wide, high] = [width, height].map(|length| length / stride);
+        let overlap = overlap.div_ceil(stride);
+        let [across, down] = [wide, high].map(|length| Axis::count(length, square[0], overlap));
+        if across.saturating_mul(down) > MAX_TILES {
+            return Err(Error::Config(format!(
+                "an image of {} x {} takes {across} x {down} squares of {} pixels, and {MAX_TILES} are the most\n\nhint: a smaller `resize` or a larger `crop`",
+                size[0], size[1], sizes.crop
+            )));
+        }
+        if across * down > 1 && matches!(config.model.method, Method::Padim(_)) {
+            // A position in one of several squares is no position in the picture.
+            return Err(Error::Config(format!(
+                "`padim` has a Gaussian for every position and takes no tiles, and an image of {} x {} takes {across} x {down}\n\nhint: judge the middle square only, or use another method",
+                size[0], size[1]
+            )));
+        }
+        Ok(Layout {
+            geometry: Geometry::middle(size, sizes.resize, [wide * stride, high * stride]),
+            patches: [high, wide],
+            square,
+            side: sizes.crop,
+            columns: Axis::new(wide, square[0], across),
+            rows: Axis::new(high, square[0], down),
+        })
+    }
+
+    /// Number of squares.
+    pub(super) fn tiles(&self) -> usize {
+        self.columns.starts.len() * self.rows.starts.len()
+    }
+
+    /// Where a square lies in the resized image.
+    fn window(&self, tile: usize) -> Window {
+        let across = self.columns.starts.len();
+        let stride = self.side.div_ceil(self.square[0]);
+        let whole = self.geometry.window();
+        Window {
+            x: whole.x + self.columns.starts[tile % across] * stride,
+            y: whole.y + self.rows.starts[tile / across] * stride,
+            width: self.side,
+            height: self.side,
+        }
+    }
+
+    /// The patch scores of all squares as one grid, row by row.
+    pub(super) fn stitch(&self, mut tiles: Vec<Vec<f32>>) -> Result<Vec<f32>, Error> {
+        if tiles.len() != self.tiles() {
+            return Err(Error::Internal("the squares of an image are not complete"));
+        }
+        if tiles.len() == 1 {
+            return Ok(tiles.swap_remove(0));
+        }
+        let across = self.columns.starts.len();
+        let [rows, columns] = self.patches;
+        let place = |row: usize, column: usize| {
+            let (down, right) = (self.rows.owner[row], self.columns.owner[column]);
+            let (y, x) = (row - self.rows.starts[down], column - self.columns.starts[right]);
+            tiles[down * across + right][y * self.square[1] + x]
+        };
+        let cells = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+        Ok(cells.map(|(row, column)| place(row, column)).collect())
+    }
+}
+
+impl Axis {
+    fn single(length: usize) -> Axis {
+        Axis {
+            starts: vec![0],
+            owner: vec![0; length],
+        }
+    }
+
+    /// How many squares it takes so that neighbours share at least `overlap`.
+    fn count(length: usize, side: usize, overlap: usize) -> usize {
+        length.saturating_sub(overlap).div_ceil(side - overlap).max(1)
+    }
+
+    fn new(length: usize, side: usize, count: usize) -> Axis {
+        let gaps = count.max(2) - 1;
+        let starts: Vec<usize> = (0..count).map(|index| index * (length - side) / gaps).collect();
+        // How far a patch lies from the nearer edge of a square, if it lies in it.
+        let depth = |start: usize, patch: usize| {
+            let inside = patch >= start && patch < start + side;
+            inside.then(|| (patch - start).min(start + side - 1 - patch))
+        };
+        let owner = (0..length).map(|patch| {
+            let deepest = (0..count).rev().max_by_key(|&tile| depth(starts[tile], patch));
+            deepest.unwrap_or(0)
+        });
+        Axis {
+            owner: owner.collect(),
+            starts,
+        }
+    }
+}
+
+/// Hands the feature rows of every square of some images to `each`, image by image and square by square.
+pub(super) fn extract(
+    pipeline: &Pipeline,
+    images: &[(&Rgb8, &Layout)],
+    mut each: impl FnMut(&[f32]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let jobs: Vec<(usize, usize)> = (images.iter().enumerate())
+        .flat_map(|(image, (_, layout))| (0..layout.tiles()).map(move |tile| (image, tile)))
+        .collect();
+    let [height, width] = pipeline.grid();
+    for jobs in jobs.chunks(BATCH) {
+        let inputs: Vec<Vec<f32>> = jobs
+            .par_iter()
+            .map(|&(image, tile)| input(pipeline, images[image].0, images[image].1, tile))
+            .collect::<Result<_, Error>>()?;
+        let rows = pipeline.features(&inputs.concat())?;
+        rows.chunks_exact(height * width * pipeline.dim())
+            .try_for_each(&mut each)?;
+    }
+    Ok(())
+}
+
+/// The network's input of one square.
+pub(super) fn input(pipeline: &Pipeline, image: &Rgb8, layout: &Layout, tile: usize) -> Result<Vec<f32>, Error> {
+    let preprocess = pipeline.preprocess();
+    let pixels = preprocess.window(image, layout.window(tile))?;
+    Ok(preprocess.normalise(&pixels))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn squares_cover_an_axis_and_share_at_least_the_overlap() {
+        for (side, overlap) in [(28, 7), (32, 8), (4, 0), (5, 2)] {
+            for length in side..300 {
+                let count = Axis::count(length, side, overlap);
+                let axis = Axis::new(length, side, count);
+                assert_eq!((axis.starts[0], axis.starts[count - 1] + side), (0, length));
+                for pair in axis.starts.windows(2) {
+                    assert!(pair[1] > pair[0] && pair[1] + overlap <= pair[0] + side, "{axis:?}");
+                }
+                for (patch, &owner) in axis.owner.iter().enumerate() {
+                    let start = axis.starts[owner];
+                    assert!(patch >= start && patch < start + side);
+                    // Away from the ends a patch keeps half of the overlap between itself and the edge.
+                    let margin = (patch - start).min(start + side - 1 - patch);
+                    let ends = patch.min(length - 1 - patch);
+                    assert!(margin >= (overlap / 2).min(ends), "patch {patch} of {length}: {axis:?}");
+                }
+            }
+        }
+    }
+}
