@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use rayon::prelude::*;
-use simplenet::{Detector, DetectorConfig, Source, open_upright};
+use simplenet::config::Sizes;
+use simplenet::{Detector, DetectorConfig, Method, Source, open_upright};
 use simplenet_backbone::{Arch, Precision, Stage};
 use simplenet_data::toy::{CATEGORIES, Shot, render};
 use simplenet_kernels::engine::{Engine, EngineConfig};
@@ -71,7 +72,10 @@ fn enlarged(image: &image::RgbImage, side: u32) -> image::RgbImage {
 }
 
 fn train(network: &Network, precision: Precision, photographs: &Photographs) -> Result<Detector> {
-    let mut config = DetectorConfig::for_backbone(network.arch);
+    // SimpleNet on the middle square, whatever the detector's defaults are: rows of different commits speak of one thing.
+    let mut config = DetectorConfig::for_backbone(network.arch).with_method(Method::SimpleNet);
+    config.model.preprocess = Sizes { resize: 256, crop: 224 };
+    config.overlap = None;
     config.model.features.precision = precision;
     config.model.train.precision = precision;
     config.weights.clone_from(&network.file);
@@ -131,7 +135,7 @@ fn stages(bench: &mut Bench, network: &Network, detector: &Detector, photographs
     ];
     let isa = bench.isa;
     let engine = Engine::compile(network.backbone.graph(), &outputs, EngineConfig { precision, isa })?;
-    let scorer = detector.head().scorer_in(precision)?;
+    let scorer = detector.model();
     let side = pipeline.preprocess().crop();
     let pool = pool(threads)?;
     for (photograph, path) in SIDES.into_iter().zip(&photographs.defective) {
