@@ -66,11 +66,13 @@ struct Gather {
             first[i] = input + (int64_t(at.x + at.y) * s.width + at.z) * s.in_channels;
             inside[i] = 0;
             if (taps > MASKED_TAPS) continue;
-            uint32_t bit = 1;
+            uint32_t columns = 0;
+            for (int tap_column = 0; tap_column < s.kernel_columns; ++tap_column) {
+                columns |= uint32_t(unsigned(at.z + tap_column) < unsigned(s.width)) << tap_column;
+            }
             for (int tap_row = 0; tap_row < s.kernel_rows; ++tap_row) {
-                for (int tap_column = 0; tap_column < s.kernel_columns; ++tap_column, bit <<= 1) {
-                    if (is_inside(s, at, tap_row, tap_column)) inside[i] |= bit;
-                }
+                const bool is_row = at.x >= 0 && unsigned(at.y + tap_row) < unsigned(s.height);
+                inside[i] |= is_row ? columns << tap_row * s.kernel_columns : 0;
             }
         }
         const int per_tap = block_pieces(s), at = first_piece + threadIdx.x % PIECES;
