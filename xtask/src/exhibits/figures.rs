@@ -73,9 +73,11 @@ pub(super) fn sweep(
             }
         };
         let categories = distinct(part.rows.iter().map(|row| row.category.as_str()));
+        // Of one category the title says which.
+        let of_all = if categories.len() > 1 { "mean, " } else { "" };
         let mut series = vec![
-            line("mean, last".into(), Selection::Last, None),
-            line("mean, best on the test set".into(), Selection::Best, None),
+            line(format!("{of_all}last"), Selection::Last, None),
+            line(format!("{of_all}best on the test set"), Selection::Best, None),
         ];
         if categories.len() > 1 {
             series.extend(
@@ -92,7 +94,7 @@ pub(super) fn sweep(
             && last.points == best.points
         {
             series.remove(1);
-            series[0].name = "mean, last and best".into();
+            series[0].name = format!("{of_all}last and best");
         }
         let x = if log {
             Axis::log(label, unit)
@@ -268,8 +270,12 @@ fn bins(groups: &[Group]) -> usize {
 }
 
 impl Part<'_> {
+    /// With the category where there is one.
     fn title(&self) -> String {
-        format!("{}\n{}", self.experiment.title, self.about.replace('`', ""))
+        match self.categories()[..] {
+            [category] => self.title_of(category),
+            _ => format!("{}\n{}", self.experiment.title, self.about.replace('`', "")),
+        }
     }
 
     fn title_of(&self, category: &str) -> String {

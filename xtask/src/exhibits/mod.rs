@@ -50,6 +50,21 @@ struct Part<'a> {
     measurements: Vec<Measurement>,
 }
 
+impl Part<'_> {
+    /// Categories that have rows.
+    fn categories(&self) -> Vec<&str> {
+        distinct(self.rows.iter().map(|row| row.category.as_str()))
+    }
+
+    /// What a table that averages over categories shows.
+    fn mean_caption(&self) -> String {
+        match self.categories()[..] {
+            [category] => format!("{category}, {}", self.about),
+            ref several => format!("Mean of {} categories, {}", several.len(), self.about),
+        }
+    }
+}
+
 impl Exhibits {
     /// Makes them from rows of any number of configurations; of each cell the newest configuration is shown.
     pub(crate) fn of(

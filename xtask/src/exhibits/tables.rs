@@ -107,8 +107,7 @@ fn costs(part: &Part, variants: &[&str]) -> (String, Table) {
                 .into(),
         ],
     };
-    let categories = distinct(part.rows.iter().map(|row| row.category.as_str())).len();
-    (format!("Mean of {categories} categories, {}", part.about), table)
+    (part.mean_caption(), table)
 }
 
 fn columns(first: &str, numbers: &[&str]) -> Vec<Column> {
@@ -181,11 +180,14 @@ pub(super) fn variants(part: &Part, published: &Published) -> Result<Captioned> 
             column: OURS,
         }),
     };
-    let categories = distinct(labelled.iter().map(|row| row.category.as_str())).len();
-    let mut tables = vec![(
-        format!("Mean of {categories} categories, {}", part.about),
-        pivot(&labelled, &averages)?,
-    )];
+    let categories = part.categories().len();
+    let mut table = pivot(&labelled, &averages)?;
+    if has_published {
+        table
+            .notes
+            .push("Published numbers are means over all categories, with the paper's backbone.".into());
+    }
+    let mut tables = vec![(part.mean_caption(), table)];
     for selection in [Selection::Last, Selection::Best] {
         let rows: Vec<Row> = labelled
             .iter()
@@ -263,7 +265,7 @@ pub(super) fn speed(part: &Part, folder: &RunFolder, published: &Published) -> R
         .collect();
     machines.dedup();
     table.notes.push(format!("Measured on {}.", machines.join(", ")));
-    Ok(vec![(format!("Mean of categories, {}", part.about), table)])
+    Ok(vec![(part.mean_caption(), table)])
 }
 
 /// How many times as fast SimpleNet is as each PatchCore on the same backbone, beside the paper's claim.

@@ -134,7 +134,7 @@ impl Axis {
 
 /// Up to about seven round numbers from `low` to `high`.
 pub(crate) fn ticks_between(low: f64, high: f64) -> Vec<f64> {
-    let rough = (high - low) / 5.0;
+    let rough = (high - low) / 7.0;
     let power = 10f64.powf(rough.log10().floor());
     let factor = [1.0, 2.0, 5.0, 10.0]
         .into_iter()
