@@ -1,7 +1,7 @@
 use plotters::backend::DrawingBackend;
 use plotters::coord::Shift;
 use plotters::drawing::DrawingArea;
-use plotters::element::Rectangle;
+use plotters::element::{PathElement, Rectangle};
 use plotters::style::text_anchor::HPos;
 use plotters::style::{Color, WHITE};
 
@@ -44,6 +44,8 @@ pub struct ScatterPoint {
 }
 
 const LABEL: f64 = 14.0;
+/// So many lines above or below its point a label may stand.
+const LINES_AWAY: i32 = 6;
 
 /// Left, top, right and bottom in pixels.
 type Bounds = (i32, i32, i32, i32);
@@ -85,7 +87,8 @@ pub(super) fn draw<B: DrawingBackend>(figure: &Scatter, area: &DrawingArea<B, Sh
     draw_labels(figure, &canvas, &chart)
 }
 
-/// Puts each label on the first place around its point where it covers no point and no earlier label.
+/// Puts each label on the first place around its point where it covers no point and no earlier label, if need be some lines
+/// away and tied to the point.
 fn draw_labels<B: DrawingBackend>(figure: &Scatter, canvas: &Canvas<'_, B>, chart: &Chart<'_, B>) -> Result<()> {
     let size = LABEL * canvas.output.scale;
     let text = font::style(size, INK);
@@ -107,16 +110,13 @@ fn draw_labels<B: DrawingBackend>(figure: &Scatter, canvas: &Canvas<'_, B>, char
         let (x, y) = at(point);
         let gap = canvas.px(9.0);
         let (above, below) = (y - gap - height, y + gap);
-        let sides = [
-            (x + gap, y - height / 2),
-            (x - gap - width, y - height / 2),
-            (x - width / 2, above),
-            (x - width / 2, below),
-            (x - width, above),
-            (x - width, below),
-            (x, above),
-            (x, below),
-        ];
+        let mut sides = vec![(x + gap, y - height / 2), (x - gap - width, y - height / 2)];
+        for lines in 0..LINES_AWAY {
+            let away = lines * (height + canvas.px(4.0));
+            for left in [x - width / 2, x - width, x] {
+                sides.extend([(left, above - away), (left, below + away)]);
+            }
+        }
         let bounds = |(left, top): (i32, i32)| (left, top, left + width, top + height);
         let is_free = |b: &Bounds| {
             columns.start <= b.0
@@ -125,7 +125,16 @@ fn draw_labels<B: DrawingBackend>(figure: &Scatter, canvas: &Canvas<'_, B>, char
                 && b.3 <= rows.end
                 && !taken.iter().any(|t| b.0 < t.2 && t.0 < b.2 && b.1 < t.3 && t.1 < b.3)
         };
-        let chosen = sides.into_iter().map(bounds).find(is_free).unwrap_or(bounds(sides[0]));
+        let beside = bounds(sides[0]);
+        let chosen = sides.into_iter().map(bounds).find(is_free).unwrap_or(beside);
+        let middle = ((chosen.0 + chosen.2) / 2, (chosen.1 + chosen.3) / 2);
+        if (middle.1 - y).abs() > gap + height {
+            let edge = if middle.1 > y { chosen.1 } else { chosen.3 };
+            let from = (x, y + (edge - y).signum() * radius);
+            let to = (x.clamp(chosen.0, chosen.2), edge);
+            let tie = PathElement::new(vec![from, to], INK.mix(0.4));
+            canvas.area.draw(&tie).map_err(canvas.failed())?;
+        }
         let behind = Rectangle::new([(chosen.0, chosen.1), (chosen.2, chosen.3)], WHITE.mix(0.8).filled());
         canvas.area.draw(&behind).map_err(canvas.failed())?;
         canvas.text(&point.label, LABEL, (chosen.0, (chosen.1 + chosen.3) / 2), HPos::Left)?;
