@@ -166,17 +166,17 @@ fn with_decimals(value: f64, ticks: &[f64]) -> String {
     format!("{value:.places$}")
 }
 
-/// 1, 2 and 5 times powers of ten; only the powers when there would be too many.
-/// Round numbers of every decade; within a small part of one, equal steps.
+/// Round numbers of every decade; where those would be fewer than three, equal steps.
 fn log_ticks_between(low: f64, high: f64) -> Vec<f64> {
     let ticks = decade_ticks_between(low, high);
-    if ticks.len() < 2 {
+    if ticks.len() < 3 {
         ticks_between(low, high)
     } else {
         ticks
     }
 }
 
+/// 1, 2 and 5 times powers of ten; only the powers when there would be too many.
 fn decade_ticks_between(low: f64, high: f64) -> Vec<f64> {
     let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
     let factors: &[f64] = if decades.clone().count() > 4 {
