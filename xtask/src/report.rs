@@ -174,7 +174,7 @@ pub(crate) fn write_text(root: &Path, folder: &RunFolder, experiments: &[Experim
         // The sheets of a committed run are not committed with it; report.html has them.
         let sheet = |sheet: &Sheet| {
             let name = sheet.path.file_name()?.to_string_lossy().into_owned();
-            folder.is_local().then(|| format!("sheets/{name}"))
+            (folder.is_local() && sheet.path.is_file()).then(|| format!("sheets/{name}"))
         };
         let block = markdown(experiment, folder, &rows, &exhibits, &figure, &sheet)?;
         text.push_str(&format!("\n## {}: {}\n\n{block}", experiment.paper, experiment.title));
@@ -302,13 +302,17 @@ fn blocks(
         let is_drawn = rows.iter().all(|row| row.dataset.starts_with("toy"));
         let is_shown = is_drawn && experiment.show == Show::Qualitative;
         let sheet_name = |sheet: &Sheet| figure_name(&[id, run, &sheet.name], "png");
-        for sheet in exhibits.sheets.iter().filter(|_| is_shown) {
+        for sheet in exhibits.sheets.iter().filter(|sheet| is_shown && sheet.path.is_file()) {
             let path = &sheet.path;
             let bytes = std::fs::read(path).with_context(|| format!("failed to read `{}`", path.display()))?;
             keep(&sheet_name(sheet), &bytes)?;
         }
         let figure = |suffix: &str| format!("{figures}/{}", figure_name(&[id, run, suffix], "svg"));
-        let sheet = |sheet: &Sheet| is_shown.then(|| format!("{figures}/{}", sheet_name(sheet)));
+        // Where a clone has only the rows, the picture that was committed stands.
+        let sheet = |sheet: &Sheet| {
+            let name = sheet_name(sheet);
+            (is_shown && pictures.join(&name).is_file()).then(|| format!("{figures}/{name}"))
+        };
         let block = markdown(experiment, folder, &rows, &exhibits, &figure, &sheet)?;
         let freshness = if check {
             check_file(&path, marker, &block)?
@@ -354,7 +358,7 @@ pub(crate) fn write_page(root: &Path, folder: &RunFolder, experiments: &[Experim
         for drawing in &exhibits.figures {
             shown.push(Exhibit::Svg(one_line(&drawing.figure), drawing.figure.svg()?));
         }
-        for Sheet { caption, path, .. } in exhibits.sheets {
+        for Sheet { caption, path, .. } in exhibits.sheets.into_iter().filter(|sheet| sheet.path.is_file()) {
             let png = std::fs::read(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
             shown.push(Exhibit::Png(caption, png));
             let gallery = folder

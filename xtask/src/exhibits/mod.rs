@@ -22,7 +22,7 @@ pub(crate) struct Exhibits {
     pub(crate) sheets: Vec<Sheet>,
 }
 
-/// A sheet of examples that is there.
+/// A sheet of examples. It is not committed with the rows, so it may be missing.
 pub(crate) struct Sheet {
     pub(crate) caption: String,
     /// What it shows, without the configuration's hash.
@@ -108,7 +108,7 @@ impl Exhibits {
                 ),
                 path: folder.sheets().join(format!("{}.png", sheets::stem(row))),
             });
-            exhibits.sheets.extend(sheets.filter(|sheet| sheet.path.is_file()));
+            exhibits.sheets.extend(sheets);
         }
         Ok(exhibits)
     }
