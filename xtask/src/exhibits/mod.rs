@@ -101,7 +101,7 @@ impl Exhibits {
                 .iter()
                 .filter(|row| row.selection == Selection::Last && row.error.is_none());
             let sheets = with_sheet.map(|row| Sheet {
-                caption: format!("{}, {}, seed {}", row.category, part.about, row.seed),
+                caption: format!("{}, {}, {}, seed {}", row.category, row.variant, part.about, row.seed),
                 name: format!(
                     "{}-{}-{}-{}-seed{}",
                     row.category, row.variant, row.protocol, row.backbone, row.seed

@@ -123,10 +123,10 @@ impl Section {
                 }
                 Exhibit::Png(caption, png) => {
                     let address = data_url("png", png);
-                    let caption = text(caption);
+                    let (summary, caption) = (prose(caption), text(caption));
                     _ = writeln!(
                         out,
-                        "<details><summary>{caption}</summary><img loading=\"lazy\" src=\"{address}\" alt=\"{caption}\"></details>"
+                        "<details><summary>{summary}</summary><img loading=\"lazy\" src=\"{address}\" alt=\"{caption}\"></details>"
                     );
                 }
             }
@@ -169,7 +169,7 @@ fn write_table(out: &mut String, caption: &str, table: &Table) {
     }
     out.push_str("</tbody></table></div>\n");
     for note in &table.notes {
-        _ = writeln!(out, "<p class=\"note\">{}</p>", text(note));
+        _ = writeln!(out, "<p class=\"note\">{}</p>", prose(note));
     }
 }
 
