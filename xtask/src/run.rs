@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use simplenet::config::{Config, FeatureScale, Features, Sizes};
 use simplenet::device::{Device, FeatureBank};
 use simplenet::{BankMemory, Evaluation, Method, Model, Pipeline, Scores, Truth};
-use simplenet_backbone::Backbone;
+use simplenet_backbone::{Backbone, Precision};
 use simplenet_data::{Dataset, Source};
 use simplenet_heads::{Head, Standardizer};
 use simplenet_metrics::image_metrics;
@@ -441,12 +441,22 @@ impl Run<'_> {
             backbone: cell.config.features.backbone.name().into(),
             seed: cell.seed,
             selection,
-            device: self.device.name().into(),
+            device: format!("{}{}", self.device.name(), arithmetic(&cell.config)),
             threads: u32::try_from(self.threads).unwrap_or(u32::MAX),
             commit: self.commit.clone(),
             config_sha256: cell.config_sha256.clone(),
             ..Row::default()
         }
+    }
+}
+
+/// What a row adds to its device where not everything is f32.
+fn arithmetic(config: &Config) -> &'static str {
+    match (config.features.precision, config.train.precision) {
+        (Precision::F32, Precision::F32) => "",
+        (Precision::Bf16, Precision::Bf16) => " in bf16",
+        (Precision::Bf16, Precision::F32) => " in bf16, trained in f32",
+        (Precision::F32, Precision::Bf16) => " trained in bf16",
     }
 }
 

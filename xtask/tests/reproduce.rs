@@ -115,6 +115,20 @@ fn one_thread_and_two_write_the_same_numbers_and_another_seed_others() {
 }
 
 #[test]
+fn bf16_is_in_the_configuration_and_in_the_row() {
+    let folder = TempDir::new().unwrap();
+    let data = data(folder.path(), &["weave"]);
+    let out = folder.path().join("out");
+    let bf16 = ["--set", "train.precision=bf16", "--set", "features.precision=bf16"];
+    let output = run(&data, &out, &bf16);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let rows = cells(&out.join("table1.csv"), &["device", "config_sha256"]);
+    assert_eq!(rows[0][0], "cpu in bf16");
+    let toml = fs::read_to_string(out.join("configs").join(format!("{}.toml", rows[0][1]))).unwrap();
+    assert_eq!(toml.matches("precision = \"bf16\"").count(), 2, "{toml}");
+}
+
+#[test]
 fn a_killed_run_keeps_its_finished_category_and_the_next_one_goes_on() {
     let folder = TempDir::new().unwrap();
     let data = data(folder.path(), &["grain", "ring"]);

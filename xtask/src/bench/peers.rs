@@ -16,6 +16,9 @@ const SCRIPT: &str = include_str!("peers.py");
 /// What the environment gets from PyPI.
 const PACKAGES: [&str; 4] = ["numpy", "torch", "onnxruntime", "openvino"];
 
+/// Engines that the script looks for.
+pub(crate) const NAMES: [&str; 3] = ["torch", "onnxruntime", "openvino"];
+
 /// A Python process that runs other engines with one number of threads.
 pub(crate) struct Peers {
     child: Child,

@@ -3,6 +3,7 @@
 mod backbones;
 mod detectors;
 mod metrics;
+mod scaling;
 mod stages;
 mod training;
 
@@ -154,6 +155,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         let mut known = benchmarks::read_or_empty(&bench.file)?;
         known.retain(|row| row.device == bench.device);
         publish(&document, "bench-cpu", COMMAND, &stages::others(&known))?;
+        if let Some(table) = scaling::table(&known) {
+            publish_table(&document, "bench-cpu-scaling", COMMAND, &table)?;
+        }
         if let Some(table) = stages::table(&known) {
             publish_table(&document, "bench-cpu-stages", COMMAND, &table)?;
         }
@@ -233,6 +237,12 @@ impl Bench {
         let peers = Peers::start(python, folder, threads)?;
         let names: Vec<&str> = peers.engines.iter().map(|engine| &*engine.name).collect();
         eprintln!("peers on {threads} threads: {}", names.join(", "));
+        for absent in peers::NAMES
+            .iter()
+            .filter(|known| !names.iter().any(|name| name.starts_with(*known)))
+        {
+            eprintln!("{absent} is not there and is left out");
+        }
         let peers = Rc::new(RefCell::new(peers));
         self.started = Some((threads, Rc::clone(&peers)));
         Ok(Some(peers))
