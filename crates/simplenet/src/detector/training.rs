@@ -222,6 +222,8 @@ fn read(
                     read.push(source.clone());
                     images.push((photo.pixels, layout));
                 }
+                // Not this image is wrong, but the configuration for all of them.
+                Err(error @ Error::Config(_)) if matches!(config.model.method, Method::Padim(_)) => return Err(error),
                 Err(error) => unreadable.push(Unreadable {
                     file: source.to_string(),
                     error: error.to_string(),
