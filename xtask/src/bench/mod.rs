@@ -8,6 +8,7 @@ mod measure;
 mod peers;
 mod precision;
 mod random;
+mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,6 +29,8 @@ pub(crate) enum Verb {
     Cuda(cuda::Arguments),
     /// Measure what bf16 does to the metrics, beside what another seed does
     Precision(precision::Arguments),
+    /// Renew the tables of rows that came from other machines
+    Report,
 }
 
 pub(crate) fn run(verb: &Verb) -> Result<ExitCode> {
@@ -35,6 +38,7 @@ pub(crate) fn run(verb: &Verb) -> Result<ExitCode> {
         Verb::Cpu(arguments) => cpu::run(arguments),
         Verb::Cuda(arguments) => cuda::run(arguments),
         Verb::Precision(arguments) => precision::run(arguments),
+        Verb::Report => report::run(),
     }
 }
 

@@ -154,15 +154,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         // All that this processor has measured, in several runs perhaps.
         let mut known = benchmarks::read_or_empty(&bench.file)?;
         known.retain(|row| row.device == bench.device);
-        publish(&document, "bench-cpu", COMMAND, &stages::others(&known))?;
-        if let Some(table) = scaling::table(&known) {
-            publish_table(&document, "bench-cpu-scaling", COMMAND, &table)?;
-        }
-        if let Some(table) = stages::table(&known) {
-            publish_table(&document, "bench-cpu-stages", COMMAND, &table)?;
-        }
+        publish_all(&document, "bench-cpu", &known)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Every table of one processor's rows, between the markers `marker`, `marker-scaling` and `marker-stages` of `document`.
+pub(super) fn publish_all(document: &Path, marker: &str, rows: &[Benchmark]) -> Result<()> {
+    publish(document, marker, COMMAND, &stages::others(rows))?;
+    if let Some(table) = scaling::table(rows) {
+        publish_table(document, &format!("{marker}-scaling"), COMMAND, &table)?;
+    }
+    if let Some(table) = stages::table(rows) {
+        publish_table(document, &format!("{marker}-stages"), COMMAND, &table)?;
+    }
+    Ok(())
 }
 
 impl Bench {

@@ -20,6 +20,9 @@ use simplenet_backbone::Arch;
 #[cfg(feature = "cuda")]
 pub(crate) use self::run::run;
 
+/// What stands above the tables.
+pub(crate) const COMMAND: &str = "cargo run -p xtask --features cuda -- bench cuda --peers";
+
 /// What `cargo xtask bench cuda` takes.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {

@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         .filter(|path| path.is_file())
         && arguments.out.is_none()
     {
-        publish(&document, "bench-cuda", &workspace::command(), &bench.rows)?;
+        publish(&document, "bench-cuda", super::COMMAND, &bench.rows)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,21 @@
+//! `cargo xtask bench report`: the tables of docs/performance.md whose rows came from other machines.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use simplenet_report::benchmarks;
+
+use super::{cpu, cuda, publish};
+use crate::workspace;
+
+/// Renews the tables of `results/bench/cuda.csv` and of the processor of `results/bench-amx/cpu.csv`.
+pub(crate) fn run() -> Result<ExitCode> {
+    let root = workspace::root()?;
+    let document = root.join("docs/performance.md");
+    let cuda = benchmarks::read_or_empty(&root.join("results/bench/cuda.csv"))?;
+    publish(&document, "bench-cuda", cuda::COMMAND, &cuda)?;
+    let amx = benchmarks::read_or_empty(&root.join("results/bench-amx/cpu.csv"))?;
+    cpu::publish_all(&document, "bench-amx", &amx)?;
+    println!("renewed {}", document.display());
+    Ok(ExitCode::SUCCESS)
+}
