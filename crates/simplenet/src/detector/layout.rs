@@ -12,8 +12,9 @@ use crate::pipeline::Pipeline;
 /// Squares that are extracted at once: enough work for every thread, little memory.
 const BATCH: usize = 8;
 
-/// The most squares of one image: 12,000 × 12,000 pixels at the default size and overlap.
-const MAX_TILES: usize = 4096;
+/// The most squares of one image: 6,000 × 6,000 pixels at the default size and overlap, and half a minute. A damaged
+/// header can make a strip of any picture, and a line must not stand still for it.
+const MAX_TILES: usize = 1024;
 
 /// The squares of one image. One in the middle, or as many as cover it; these overlap, and of a patch that several have
 /// seen the score counts that was seen farthest from an edge, behind which the network saw nothing.
