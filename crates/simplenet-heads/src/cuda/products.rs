@@ -1,6 +1,6 @@
 //! In what the matrix products of a step are computed.
 
-use half::bf16;
+use simplenet_kernels::cuda::bf16;
 use simplenet_kernels::cuda::{Factor, Math, Span};
 
 /// The arithmetic of a step's matrix products. Everything else, and the parameters themselves, is f32.

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use half::bf16;
+use simplenet_kernels::cuda::bf16;
 
 use super::bank::DeviceBank;
 use super::head::DeviceHead;

@@ -20,6 +20,7 @@ pub mod noise;
 pub mod patch;
 
 pub use candle_core::Error as DeviceError;
+pub use half::bf16;
 
 pub use self::gemm::{Factor, Math, Matrix, gemm};
 pub use self::gpu::{Buffer, Captured, Element, Gpu, Moment, Span};

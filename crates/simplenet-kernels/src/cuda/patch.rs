@@ -3,7 +3,7 @@
 use candle_core::{Result, bail};
 
 use super::gpu::{Argument, Buffer, Gpu, Grid, Span, arguments, int};
-use super::network::{DeviceMap, Values};
+use super::network::DeviceMap;
 use crate::patch::adaptive_bins;
 
 /// Channels of a block of the mean embedding.
@@ -47,10 +47,8 @@ pub fn mean_embed(gpu: &Gpu, maps: &[DeviceMap<'_>], patch: usize, rows: Span<'_
             threads: [256, 1],
             shared,
         };
-        match map.values {
-            Values::F32(values) => gpu.launch("patch", "mean_embed_f32", grid, &[&shape, &values, &rows])?,
-            Values::Bf16(values) => gpu.launch("patch", "mean_embed_bf16", grid, &[&shape, &values, &rows])?,
-        }
+        let (values, name) = map.values.for_kernel("mean_embed_f32", "mean_embed_bf16");
+        gpu.launch("patch", name, grid, &[&shape, &values, &rows])?;
         first += map.c;
     }
     Ok(())
@@ -89,34 +87,18 @@ pub fn code_embed(
         let targets_in_all = int("targets", targets)?;
         let into = shares.all();
         let grid = Grid::over(own_positions * targets);
-        match map.values {
-            Values::F32(values) => {
-                let arguments: [&dyn Argument; 8] = [
-                    &shape,
-                    &values,
-                    &into,
-                    &layer,
-                    &layers,
-                    &pretrain,
-                    &first,
-                    &targets_in_all,
-                ];
-                gpu.launch("patch", "code_pool_f32", grid, &arguments)?;
-            }
-            Values::Bf16(values) => {
-                let arguments: [&dyn Argument; 8] = [
-                    &shape,
-                    &values,
-                    &into,
-                    &layer,
-                    &layers,
-                    &pretrain,
-                    &first,
-                    &targets_in_all,
-                ];
-                gpu.launch("patch", "code_pool_bf16", grid, &arguments)?;
-            }
-        }
+        let (values, name) = map.values.for_kernel("code_pool_f32", "code_pool_bf16");
+        let arguments: [&dyn Argument; 8] = [
+            &shape,
+            &values,
+            &into,
+            &layer,
+            &layers,
+            &pretrain,
+            &first,
+            &targets_in_all,
+        ];
+        gpu.launch("patch", name, grid, &arguments)?;
         let grid = Grid::over(positions * targets);
         gpu.launch("patch", "add_resized", grid, &[&shape, &into, &rows, &targets_in_all])?;
     }

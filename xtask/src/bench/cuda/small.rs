@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use half::bf16;
 use simplenet_heads::cuda::{DeviceBank, DeviceHead, DeviceStep, Product, Products};
 use simplenet_heads::{Adaptor, Head, HeadConfig, Loss, Optimizer, Rule, TrainConfig};
+use simplenet_kernels::cuda::bf16;
 use simplenet_kernels::cuda::maps::MapMaker;
 use simplenet_kernels::cuda::{Buffer, Math, Matrix, gemm, noise};
 use simplenet_kernels::gemm::Accumulate;

@@ -76,6 +76,16 @@ pub enum Values<'a> {
     Bf16(Span<'a, bf16>),
 }
 
+impl Values<'_> {
+    /// Where they lie, and which of two kernels takes them.
+    pub(super) fn for_kernel(self, f32_name: &'static str, bf16_name: &'static str) -> (u64, &'static str) {
+        match self {
+            Values::F32(values) => (values.address(), f32_name),
+            Values::Bf16(values) => (values.address(), bf16_name),
+        }
+    }
+}
+
 /// Everything that one shape of input decides.
 struct Plan {
     input: [usize; 4],
