@@ -13,7 +13,7 @@ use simplenet_backbone::{Arch, Backbone, Stage};
 use simplenet_report::Row;
 use toml::Table;
 
-use crate::experiment::{Experiment, Library, Limit, Named, Protocol, parse_set};
+use crate::experiment::{Experiment, Library, Limit, Named, Protocol, Show, parse_set};
 use crate::folder::RunFolder;
 use crate::plan::{self, Cell, Choice, Only, Runnable};
 use crate::progress::Progress;
@@ -119,8 +119,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let device = match arguments.device {
         DeviceChoice::Cpu => Device::Cpu,
         DeviceChoice::Cuda => Device::cuda(0)?,
-        // A build without CUDA has none, and so has a machine without a GPU.
-        DeviceChoice::Auto => Device::cuda(0).unwrap_or_default(),
+        DeviceChoice::Auto => Device::cuda(0).unwrap_or_else(|error| {
+            // A build without CUDA promises no GPU, and needs no word.
+            if cfg!(feature = "cuda") {
+                let error = error.to_string();
+                eprintln!("running on the processor: {}", error.lines().next().unwrap_or_default());
+            }
+            Device::Cpu
+        }),
     };
     rayon::ThreadPoolBuilder::new()
         .num_threads(arguments.threads)
@@ -389,6 +395,14 @@ impl<'a> Session<'a> {
         for cell in missing {
             self.folder.write_config(&cell.config_sha256, &cell.config_toml)?;
         }
+        let device = match self.experiment.show {
+            // Single images are scored on the processor, and half a GPU's time would be nobody's.
+            Show::Speed { .. } if self.device.name() != Device::Cpu.name() => {
+                eprintln!("times of single images are taken on the processor: running `{id}` there");
+                Device::Cpu
+            }
+            _ => self.device.clone(),
+        };
         let run = Run {
             results: self.csv(),
             measurements: self.folder.measurements_file(id, shard),
@@ -396,7 +410,7 @@ impl<'a> Session<'a> {
             gallery: self.folder.gallery(),
             show: &self.experiment.show,
             expects_masks: self.source.expects_masks(),
-            device: self.device.clone(),
+            device,
             threads,
             commit: workspace::commit(self.root),
             memory: BankMemory::new(workspace::memory_budget()),
