@@ -124,6 +124,28 @@ proptest! {
         assert_like_reference(&graph, &[output], [batch, c_in, h, w]);
     }
 
+    /// What Winograd's algorithm takes, and its neighbours that it does not; in a residual block, so that the sums are added
+    /// in place.
+    #[test]
+    fn a_three_by_three_convolution_is_its_definition(
+        batch in 1usize..4, h in 3usize..30, w in 3usize..30, stride in 1usize..3,
+        c_in in prop::sample::select(vec![31usize, 32, 33, 64, 80]), c_out in prop::sample::select(vec![31usize, 32, 48, 65, 96]),
+        padding in padding(), residual in any::<bool>(), activation in activation(), seed in any::<u32>(),
+    ) {
+        let seed = u64::from(seed);
+        let mut graph = Graph::new(c_in);
+        let padding = padding_of(padding);
+        let beside = graph.conv(Conv { stride, padding, ..conv(ValueId::INPUT, (c_in, c_out), 3, 1, seed) }).expect("the node fits");
+        let output = graph.conv(Conv {
+            stride,
+            padding,
+            residual: residual.then_some(beside),
+            activation,
+            ..conv(ValueId::INPUT, (c_in, c_out), 3, 1, seed + 2)
+        }).expect("the node fits");
+        assert_like_reference(&graph, &[output], [batch, c_in, h, w]);
+    }
+
     #[test]
     fn a_depthwise_convolution_is_its_definition(
         batch in 1usize..3, (h, w) in sides(), channels in channels(), kernel in kernel(),

@@ -11,6 +11,7 @@ use super::kernels::{Kernels, dense_table};
 use super::lanes::Lanes;
 use super::pool::{self, PoolRow};
 use super::tile::{self, Tile};
+use super::winograd::{self, GatherRow, TransformRow, WinogradKernels};
 
 pub(super) struct Avx2;
 
@@ -40,6 +41,10 @@ impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn add(a: __m256, b: __m256) -> __m256 {
         _mm256_add_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn subtract(a: __m256, b: __m256) -> __m256 {
+        _mm256_sub_ps(a, b)
     }
     #[inline(always)]
     unsafe fn multiply_add(a: __m256, b: __m256, sum: __m256) -> __m256 {
@@ -76,6 +81,7 @@ pub(super) static KERNELS: Kernels<f32> = Kernels {
     chunked: None,
     depthwise,
     max_pool,
+    winograd: Some(WinogradKernels { transform, gather }),
 };
 
 #[target_feature(enable = "avx2,fma")]
@@ -91,4 +97,14 @@ unsafe fn depthwise(row: &DepthwiseRow<f32>) {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn max_pool(row: &PoolRow<f32>) {
     pool::max_pool::<Avx2>(row)
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn transform(row: &TransformRow<f32>) {
+    winograd::transform::<Avx2>(row)
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn gather(row: &GatherRow<f32>) {
+    winograd::gather::<Avx2>(row)
 }

@@ -11,6 +11,7 @@ use super::kernels::{Kernels, dense_table};
 use super::lanes::Lanes;
 use super::pool::{self, PoolRow};
 use super::tile::{self, Tile};
+use super::winograd::{self, GatherRow, TransformRow, WinogradKernels};
 
 pub(super) struct Avx512;
 
@@ -40,6 +41,10 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
         _mm512_add_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn subtract(a: __m512, b: __m512) -> __m512 {
+        _mm512_sub_ps(a, b)
     }
     #[inline(always)]
     unsafe fn multiply_add(a: __m512, b: __m512, sum: __m512) -> __m512 {
@@ -76,6 +81,7 @@ pub(super) static KERNELS: Kernels<f32> = Kernels {
     chunked: None,
     depthwise,
     max_pool,
+    winograd: Some(WinogradKernels { transform, gather }),
 };
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
@@ -91,4 +97,14 @@ unsafe fn depthwise(row: &DepthwiseRow<f32>) {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
 unsafe fn max_pool(row: &PoolRow<f32>) {
     pool::max_pool::<Avx512>(row)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+unsafe fn transform(row: &TransformRow<f32>) {
+    winograd::transform::<Avx512>(row)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+unsafe fn gather(row: &GatherRow<f32>) {
+    winograd::gather::<Avx512>(row)
 }

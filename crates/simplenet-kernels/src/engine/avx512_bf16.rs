@@ -50,6 +50,10 @@ impl Lanes for Avx512Bf16 {
         Avx512::add(a, b)
     }
     #[inline(always)]
+    unsafe fn subtract(a: __m512, b: __m512) -> __m512 {
+        Avx512::subtract(a, b)
+    }
+    #[inline(always)]
     unsafe fn multiply_add(a: __m512, b: __m512, sum: __m512) -> __m512 {
         Avx512::multiply_add(a, b, sum)
     }
@@ -84,6 +88,7 @@ pub(super) const KERNELS: Kernels<bf16> = Kernels {
     chunked: None,
     depthwise,
     max_pool,
+    winograd: None,
 };
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]

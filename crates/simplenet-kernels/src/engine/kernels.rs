@@ -5,6 +5,7 @@ use half::bf16;
 use super::depthwise::DepthwiseRow;
 use super::pool::PoolRow;
 use super::tile::TileFn;
+use super::winograd::WinogradKernels;
 use super::{Precision, portable};
 #[cfg(target_arch = "x86_64")]
 use super::{amx, avx2, avx512, avx512_bf16};
@@ -22,6 +23,8 @@ pub(super) struct Kernels<T: 'static> {
     pub(super) chunked: Option<Chunked<T>>,
     pub(super) depthwise: unsafe fn(&DepthwiseRow<T>),
     pub(super) max_pool: unsafe fn(&PoolRow<T>),
+    /// Where fewer multiplications at the same precision are faster than the dense kernels.
+    pub(super) winograd: Option<WinogradKernels<T>>,
 }
 
 /// Dense kernels that take several steps of the reduction at once.

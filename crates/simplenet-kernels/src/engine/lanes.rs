@@ -59,6 +59,8 @@ pub(super) trait Lanes {
     unsafe fn widen(from: *const Self::Element) -> Self::Vector;
     unsafe fn store(to: *mut Self::Element, value: Self::Vector);
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a - b`.
+    unsafe fn subtract(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a * b + sum`.
     unsafe fn multiply_add(a: Self::Vector, b: Self::Vector, sum: Self::Vector) -> Self::Vector;
     /// Not a number stays not a number.

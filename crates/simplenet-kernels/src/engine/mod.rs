@@ -54,6 +54,7 @@ pub mod reference;
 mod run;
 mod task;
 mod tile;
+mod winograd;
 
 use std::ops::Range;
 

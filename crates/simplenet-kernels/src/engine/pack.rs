@@ -8,6 +8,7 @@ use super::buffer::AlignedBuffer;
 use super::kernels::{self, Kernels};
 use super::lanes::Element;
 use super::tile::TileFn;
+use super::winograd::{self, POSITIONS, WinogradKernels};
 use crate::graph::{Activation, Conv, Graph, Node, Padding, ValueId};
 
 /// Stored channels are a multiple of the widest vector, so that no kernel has a remainder of channels.
@@ -25,6 +26,7 @@ pub(super) struct Step<T: 'static> {
 
 pub(super) enum Work<T: 'static> {
     Dense(Dense<T>),
+    Winograd(Winograd<T>),
     Depthwise(Depthwise),
     MaxPool,
 }
@@ -48,6 +50,18 @@ pub(super) struct Dense<T: 'static> {
     pub(super) merged_rows: bool,
     /// Steps of the kernel in one contiguous piece.
     pub(super) run: usize,
+}
+
+/// A 3×3 convolution with stride 1 as [`super::winograd`] does it.
+pub(super) struct Winograd<T: 'static> {
+    pub(super) kernels: &'static WinogradKernels<T>,
+    /// `tiles[vectors - 1][rows - 1]`: those of a 1×1 convolution.
+    pub(super) tiles: &'static [&'static [TileFn<T>]],
+    pub(super) blocks: Vec<Block>,
+    /// In each block `[POSITIONS, in_channels, width of the block]`.
+    pub(super) weights: AlignedBuffer<T>,
+    pub(super) epilogue: Epilogue,
+    pub(super) in_channels: usize,
 }
 
 /// A block of output channels.
@@ -101,10 +115,7 @@ impl<T: Element> Network<T> {
                     kernel: conv.kernel,
                     stride: conv.stride,
                     padding: conv.padding,
-                    work: match conv.groups {
-                        1 => Work::Dense(pack.dense(conv, pixel_strides[conv.input.0])),
-                        _ => Work::Depthwise(pack.depthwise(conv)),
-                    },
+                    work: pack.work(conv, pixel_strides[conv.input.0]),
                 },
                 Node::MaxPool(pool) => Step {
                     input: pool.input.0,
@@ -166,7 +177,7 @@ fn image_stays_dense(graph: &Graph, outputs: &[ValueId], needed: &[bool]) -> boo
 
 /// Channels rounded up to whole vectors; where that makes neighbouring pixels fall onto the same few sets of the L1
 /// cache (a stride of a multiple of 2 KiB), one cache line more: 4 % of a WideResNet-50-2 in bf16.
-fn pixel_stride<T>(channels: usize) -> usize {
+pub(super) fn pixel_stride<T>(channels: usize) -> usize {
     let stride = channels.next_multiple_of(CHANNEL_ALIGNMENT);
     if (stride * size_of::<T>()).is_multiple_of(2048) {
         stride + 64 / size_of::<T>()
@@ -182,6 +193,68 @@ struct Packing<T: 'static> {
 }
 
 impl<T: Element> Packing<T> {
+    fn work(&self, conv: &Conv, pixel_stride: usize) -> Work<T> {
+        // With fewer channels the transforms would cost more than they save.
+        const WINOGRAD_CHANNELS: usize = 32;
+        if conv.groups != 1 {
+            return Work::Depthwise(self.depthwise(conv));
+        }
+        match &self.kernels.winograd {
+            Some(kernels)
+                if (conv.kernel, conv.stride) == (3, 1)
+                    && conv.in_channels.min(conv.out_channels) >= WINOGRAD_CHANNELS =>
+            {
+                Work::Winograd(self.winograd(conv, kernels))
+            }
+            _ => Work::Dense(self.dense(conv, pixel_stride)),
+        }
+    }
+
+    fn winograd(&self, conv: &Conv, kernels: &'static WinogradKernels<T>) -> Winograd<T> {
+        let (lanes, in_channels) = (self.kernels.lanes, conv.in_channels);
+        let tiles = self.kernels.dense_for(in_channels);
+        let vectors = conv.out_channels.next_multiple_of(CHANNEL_ALIGNMENT) / lanes;
+        let mut weights = AlignedBuffer::zeroed(POSITIONS * in_channels * vectors * lanes);
+        let blocks = self.blocks(vectors, tiles.len(), POSITIONS * in_channels);
+        for block in &blocks {
+            let width = block.vectors * lanes;
+            let packed = &mut weights.as_mut_slice()[block.weights..];
+            for channel in block.first_channel..(block.first_channel + width).min(conv.out_channels) {
+                let filters = conv.weight[channel * in_channels * 9..].chunks_exact(9);
+                for (from, filter) in filters.take(in_channels).enumerate() {
+                    let filter: [f32; 9] = std::array::from_fn(|tap| self.rounded(filter[tap]));
+                    for (position, &value) in winograd::coefficients(&filter).iter().enumerate() {
+                        let at = (position * in_channels + from) * width + channel - block.first_channel;
+                        packed[at] = T::from_f32(value as f32);
+                    }
+                }
+            }
+        }
+        Winograd {
+            kernels,
+            tiles,
+            blocks,
+            weights,
+            epilogue: epilogue(conv),
+            in_channels,
+        }
+    }
+
+    /// Cuts `vectors` of output channels, for each lane of which `weights` elements are packed.
+    fn blocks(&self, vectors: usize, widest: usize, weights: usize) -> Vec<Block> {
+        let mut first = 0;
+        let block = |vectors| {
+            let first_channel = first * self.kernels.lanes;
+            first += vectors;
+            Block {
+                first_channel,
+                vectors,
+                weights: first_channel * weights,
+            }
+        };
+        kernels::blocks(vectors, widest).into_iter().map(block).collect()
+    }
+
     fn dense(&self, conv: &Conv, pixel_stride: usize) -> Dense<T> {
         let (lanes, step, kernel) = (self.kernels.lanes, self.kernels.step, conv.kernel);
         // Filled up with zero weights to whole steps; the activations that meet them are stored zeros.
@@ -197,10 +270,9 @@ impl<T: Element> Packing<T> {
         let tiles = self.kernels.dense_for(run);
         let vectors = conv.out_channels.next_multiple_of(CHANNEL_ALIGNMENT) / lanes;
         let mut weights = AlignedBuffer::zeroed(pieces * run * step * vectors * lanes);
-        let mut blocks = Vec::new();
-        let (mut first_channel, mut begin) = (0, 0);
-        for vectors in kernels::blocks(vectors, tiles.len()) {
-            let width = vectors * lanes;
+        let blocks = self.blocks(vectors, tiles.len(), pieces * run * step);
+        for block in &blocks {
+            let (first_channel, width) = (block.first_channel, block.vectors * lanes);
             for channel in first_channel..(first_channel + width).min(conv.out_channels) {
                 let filter = &conv.weight[channel * conv.in_channels * kernel * kernel..];
                 for tap in 0..kernel * kernel {
@@ -208,17 +280,10 @@ impl<T: Element> Packing<T> {
                         let (piece, term) = (tap / taps, tap % taps * stored_channels + from);
                         let at = ((piece * run + term / step) * width + channel - first_channel) * step + term % step;
                         let value = filter[from * kernel * kernel + tap];
-                        weights.as_mut_slice()[begin + at] = T::from_f32(self.rounded(value));
+                        weights.as_mut_slice()[block.weights + at] = T::from_f32(self.rounded(value));
                     }
                 }
             }
-            blocks.push(Block {
-                first_channel,
-                vectors,
-                weights: begin,
-            });
-            first_channel += width;
-            begin += pieces * run * step * width;
         }
         Dense {
             tiles,

@@ -2,11 +2,16 @@
 
 use super::lanes::Element;
 use super::pack::{Network, Step, Work};
+use super::winograd::{TILE, Tiling};
 use crate::graph::GraphError;
 
 /// What a kernel streams over for every block of channels; it shares the L2 cache (1 MiB or more) with the weights of
 /// a block, which are read again for every strip of pixels.
 const CHUNK_BYTES: usize = 384 * 1024;
+
+/// What a task of a Winograd convolution has transformed and not yet multiplied: it is read again for every block of
+/// channels.
+const TRANSFORMED_BYTES: usize = 1024 * 1024;
 
 /// A value in the arena of one image, with zeros around it for the convolutions that read it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,7 +54,9 @@ pub(super) struct StepPlan {
     pub(super) before: [usize; 2],
     /// Where the pieces of a dense reduction begin, relative to the window.
     pub(super) taps: Vec<usize>,
-    /// Rows of output that keep the rows they read in the L2 cache.
+    /// Of a Winograd convolution.
+    pub(super) tiling: Tiling,
+    /// Rows of output (Winograd: of tiles) that keep what they read in the L2 cache.
     pub(super) rows_per_chunk: usize,
     /// Whether rows of the step's values follow one another without a gap and can be treated as one long row.
     pub(super) flat: bool,
@@ -63,6 +70,11 @@ pub(super) struct Plan {
     pub(super) steps: Vec<StepPlan>,
     /// Elements of the arena of one image.
     pub(super) arena: usize,
+    /// Elements that the Winograd convolutions need at most: for the transformed inputs of a whole image, for those of
+    /// a chunk, and for the products of a chunk.
+    pub(super) transformed: usize,
+    pub(super) transformed_chunk: usize,
+    pub(super) products: usize,
 }
 
 impl Plan {
@@ -73,13 +85,32 @@ impl Plan {
         pad(network, &mut places);
         let arena = allocate(network, &mut places);
         let steps = network.steps.iter().map(|step| step_plan(step, &places)).collect();
-        Ok(Plan { places, steps, arena })
+        let mut plan = Plan {
+            places,
+            steps,
+            arena,
+            transformed: 0,
+            transformed_chunk: 0,
+            products: 0,
+        };
+        for (step, step_plan) in network.steps.iter().zip(&plan.steps) {
+            if let Work::Winograd(winograd) = &step.work {
+                let Tiling { rows, columns } = step_plan.tiling;
+                let chunk = step_plan.rows_per_chunk.min(rows) * columns;
+                let products = winograd.products_len(chunk, network.kernels.lanes);
+                plan.transformed = plan.transformed.max(winograd.transformed_len(rows * columns));
+                plan.transformed_chunk = plan.transformed_chunk.max(winograd.transformed_len(chunk));
+                plan.products = plan.products.max(products);
+            }
+        }
+        Ok(plan)
     }
 }
 
 pub(super) fn residual<T>(step: &Step<T>) -> Option<usize> {
     match &step.work {
         Work::Dense(dense) => dense.epilogue.residual,
+        Work::Winograd(winograd) => winograd.epilogue.residual,
         Work::Depthwise(depthwise) => depthwise.epilogue.residual,
         Work::MaxPool => None,
     }
@@ -124,9 +155,15 @@ fn sizes<T: Element>(network: &Network<T>, height: usize, width: usize) -> Resul
 /// Gives every value the widest padding that a convolution wants of it.
 fn pad<T>(network: &Network<T>, places: &mut [Place]) {
     for step in network.steps.iter().filter(|step| !matches!(step.work, Work::MaxPool)) {
+        // Tiles of 2×2 outputs reach one row and one column further where the output's sides are odd.
+        let (odd_height, odd_width) = match &step.work {
+            Work::Winograd(_) => (places[step.output].height % TILE, places[step.output].width % TILE),
+            _ => (0, 0),
+        };
         let place = &mut places[step.input];
         let (top, bottom) = step.padding.before_after(place.height, step.kernel, step.stride);
         let (left, right) = step.padding.before_after(place.width, step.kernel, step.stride);
+        let (bottom, right) = (bottom + odd_height, right + odd_width);
         place.top = place.top.max(top);
         place.bottom = place.bottom.max(bottom);
         place.left = place.left.max(left);
@@ -195,12 +232,23 @@ fn step_plan<T: Element>(step: &Step<T>, places: &[Place]) -> StepPlan {
         _ => Vec::new(),
     };
     let gapless = |place: &Place| place.row == place.width * place.pixel;
-    let bytes_per_row = step.stride * input.row * size_of::<T>();
+    let (tiling, rows_per_chunk) = match &step.work {
+        Work::Winograd(winograd) => {
+            let tiling = Tiling::of(output.height, output.width);
+            let bytes_per_row = winograd.transformed_len(tiling.columns) * size_of::<T>();
+            (tiling, TRANSFORMED_BYTES / bytes_per_row.max(1))
+        }
+        _ => {
+            let bytes_per_row = step.stride * input.row * size_of::<T>();
+            (Tiling::default(), CHUNK_BYTES / bytes_per_row.max(1))
+        }
+    };
     StepPlan {
         window,
         before: [top, left],
         taps,
-        rows_per_chunk: (CHUNK_BYTES / bytes_per_row.max(1)).max(1),
+        tiling,
+        rows_per_chunk: rows_per_chunk.max(1),
         flat: matches!(step.work, Work::Dense(_))
             && step.kernel == 1
             && step.stride == 1

@@ -9,6 +9,7 @@ use super::kernels::{Kernels, dense_table};
 use super::lanes::Lanes;
 use super::pool::{self, PoolRow};
 use super::tile::{self, Tile};
+use super::winograd::{self, GatherRow, TransformRow, WinogradKernels};
 
 pub(super) struct Portable;
 
@@ -46,6 +47,10 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn add(a: Eight, b: Eight) -> Eight {
         zip(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    unsafe fn subtract(a: Eight, b: Eight) -> Eight {
+        zip(a, b, |a, b| a - b)
     }
     #[inline(always)]
     unsafe fn multiply_add(a: Eight, b: Eight, sum: Eight) -> Eight {
@@ -86,6 +91,7 @@ pub(super) static KERNELS: Kernels<f32> = Kernels {
     chunked: None,
     depthwise,
     max_pool,
+    winograd: Some(WinogradKernels { transform, gather }),
 };
 
 unsafe fn dense<const V: usize, const P: usize>(tile: &Tile<'_, f32>) {
@@ -98,4 +104,12 @@ unsafe fn depthwise(row: &DepthwiseRow<f32>) {
 
 unsafe fn max_pool(row: &PoolRow<f32>) {
     pool::max_pool::<Portable>(row)
+}
+
+unsafe fn transform(row: &TransformRow<f32>) {
+    winograd::transform::<Portable>(row)
+}
+
+unsafe fn gather(row: &GatherRow<f32>) {
+    winograd::gather::<Portable>(row)
 }

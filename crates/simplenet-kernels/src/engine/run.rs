@@ -11,9 +11,10 @@ use rayon::prelude::*;
 
 use super::buffer::{AlignedBuffer, ArenaPtr};
 use super::lanes::Element;
-use super::pack::{Network, Work};
-use super::plan::Plan;
+use super::pack::{Network, Winograd, Work};
+use super::plan::{Plan, StepPlan};
 use super::task::{On, clear_border};
+use super::winograd::{Tiling, Transformed};
 use super::{FeatureMap, part};
 use crate::graph::GraphError;
 
@@ -23,17 +24,40 @@ const TASKS_PER_THREAD: usize = 4;
 /// Sizes of image whose plans are kept.
 const PLANS: usize = 32;
 
-/// What calls leave behind for the next ones: plans by size of image, and arenas.
+/// What calls leave behind for the next ones: plans by size of image, and memory.
 pub(super) struct Kept<T> {
     plans: Mutex<HashMap<(usize, usize), Arc<Plan>>>,
-    arenas: Mutex<Vec<AlignedBuffer<T>>>,
+    arenas: Pool<T>,
+    /// Transformed inputs of whole images.
+    transformed: Pool<T>,
+    /// Transformed inputs and products of chunks.
+    scratch: Pool<T>,
+}
+
+/// Buffers that are not in use.
+struct Pool<T>(Mutex<Vec<AlignedBuffer<T>>>);
+
+impl<T: Element> Pool<T> {
+    fn take(&self, len: usize) -> AlignedBuffer<T> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match kept {
+            Some(buffer) if buffer.len() >= len => buffer,
+            _ => AlignedBuffer::zeroed(len),
+        }
+    }
+
+    fn give_back(&self, buffer: AlignedBuffer<T>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
 }
 
 impl<T> Default for Kept<T> {
     fn default() -> Kept<T> {
         Kept {
             plans: Mutex::default(),
-            arenas: Mutex::default(),
+            arenas: Pool(Mutex::default()),
+            transformed: Pool(Mutex::default()),
+            scratch: Pool(Mutex::default()),
         }
     }
 }
@@ -50,18 +74,6 @@ impl<T: Element> Kept<T> {
         let plan = Arc::new(Plan::new(network, height, width)?);
         plans.insert((height, width), plan.clone());
         Ok(plan)
-    }
-
-    fn take_arena(&self, len: usize) -> AlignedBuffer<T> {
-        let kept = self.arenas.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        match kept {
-            Some(arena) if arena.len() >= len => arena,
-            _ => AlignedBuffer::zeroed(len),
-        }
-    }
-
-    fn give_back(&self, arena: AlignedBuffer<T>) {
-        self.arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
     }
 }
 
@@ -134,6 +146,29 @@ impl Cut {
         (chunks, groups)
     }
 
+    /// Into how many chunks of rows of tiles a Winograd convolution is cut where tasks transform what they multiply: as
+    /// many for every thread.
+    fn chunks(self, step_plan: &StepPlan) -> usize {
+        let chunks = step_plan.tiling.rows.div_ceil(step_plan.rows_per_chunk);
+        match self {
+            Cut::Whole => chunks,
+            Cut::Tasks { threads } => chunks.next_multiple_of(threads),
+        }
+    }
+
+    /// Whether the tasks of a Winograd convolution transform what they multiply. They then find it in their own cache,
+    /// but each reads all of the weights, so there must be more tiles than weights, and rows enough for all threads.
+    fn alone<T: Element>(self, winograd: &Winograd<T>, step_plan: &StepPlan, images: usize) -> bool {
+        let Cut::Tasks { threads } = self else {
+            return true;
+        };
+        let Tiling { rows, columns } = step_plan.tiling;
+        let chunks = self.chunks(step_plan);
+        chunks * 2 <= rows
+            && images * chunks >= threads
+            && winograd.weights.len() <= 2 * winograd.transformed_len(rows * columns)
+    }
+
     fn for_each(self, tasks: usize, task: impl Fn(usize) + Send + Sync) {
         match self {
             Cut::Whole => (0..tasks).for_each(task),
@@ -155,47 +190,31 @@ impl<T: Element> Network<T> {
     }
 
     fn run_jobs(&self, plan: &Plan, kept: &Kept<T>, jobs: &mut [Job<'_>], cut: Cut) {
-        let mut arenas: Vec<AlignedBuffer<T>> = jobs.iter().map(|_| kept.take_arena(plan.arena)).collect();
+        let mut arenas: Vec<AlignedBuffer<T>> = jobs.iter().map(|_| kept.arenas.take(plan.arena)).collect();
         let pointers: Vec<ArenaPtr<T>> = arenas.iter_mut().map(|arena| ArenaPtr(arena.as_mut_ptr())).collect();
         self.load_images(plan, jobs, &pointers, cut);
         self.copy_outputs(plan, 0, jobs, &pointers, cut);
         for (step, step_plan) in self.steps.iter().zip(&plan.steps) {
-            let output = &plan.places[step.output];
-            let blocks = match &step.work {
-                Work::Dense(dense) => dense.blocks.len(),
-                _ => 1,
-            };
-            let (chunks, groups) = cut.of(jobs.len(), output.height, step_plan.rows_per_chunk, blocks);
-            cut.for_each(jobs.len() * chunks * groups, |task| {
-                let arena = pointers[task / (chunks * groups)];
-                let rows = part(output.height, chunks, task / groups % chunks);
-                let group = task % groups;
-                if group == 0 {
-                    // SAFETY: of the tasks of this step, only this one touches the border of these rows of this arena.
-                    unsafe { clear_border(arena, output, rows.clone()) };
-                }
-                let on = On {
+            let on: Vec<On<'_, T>> = pointers
+                .iter()
+                .map(|&arena| On {
                     network: self,
                     plan,
                     step,
                     step_plan,
                     arena,
-                };
-                // SAFETY: tasks of a step differ in the arena, the rows or the channels that they write; what they
-                // read was written by earlier steps, and `Plan` has laid it out so that it still stands.
-                unsafe {
-                    match &step.work {
-                        Work::Dense(dense) => {
-                            on.dense(dense, rows, &dense.blocks[part(dense.blocks.len(), groups, group)])
-                        }
-                        Work::Depthwise(depthwise) => on.depthwise(depthwise, rows),
-                        Work::MaxPool => on.max_pool(rows),
-                    }
+                })
+                .collect();
+            match &step.work {
+                Work::Winograd(winograd) if cut.alone(winograd, step_plan, jobs.len()) => {
+                    run_winograd_alone(winograd, kept, &on, cut);
                 }
-            });
+                Work::Winograd(winograd) => run_winograd_together(winograd, kept, &on, cut),
+                _ => run_rows(&on, cut),
+            }
             self.copy_outputs(plan, step.output, jobs, &pointers, cut);
         }
-        arenas.into_iter().for_each(|arena| kept.give_back(arena));
+        arenas.into_iter().for_each(|arena| kept.arenas.give_back(arena));
     }
 
     /// From planes to padded pixels.
@@ -250,4 +269,109 @@ impl<T: Element> Network<T> {
             }
         }
     }
+}
+
+/// A step whose tasks need nothing of one another.
+fn run_rows<T: Element>(on: &[On<'_, T>], cut: Cut) {
+    let Some(On {
+        plan, step, step_plan, ..
+    }) = on.first()
+    else {
+        return;
+    };
+    let output = &plan.places[step.output];
+    let blocks = match &step.work {
+        Work::Dense(dense) => dense.blocks.len(),
+        _ => 1,
+    };
+    let (chunks, groups) = cut.of(on.len(), output.height, step_plan.rows_per_chunk, blocks);
+    cut.for_each(on.len() * chunks * groups, |task| {
+        let on = &on[task / (chunks * groups)];
+        let rows = part(output.height, chunks, task / groups % chunks);
+        let group = task % groups;
+        if group == 0 {
+            // SAFETY: of the tasks of this step, only this one touches the border of these rows of this arena.
+            unsafe { clear_border(on.arena, output, rows.clone()) };
+        }
+        // SAFETY: tasks of a step differ in the arena, the rows or the channels that they write; what they read was
+        // written by earlier steps, and `Plan` has laid it out so that it still stands.
+        unsafe {
+            match &step.work {
+                Work::Dense(dense) => on.dense(dense, rows, &dense.blocks[part(dense.blocks.len(), groups, group)]),
+                Work::Depthwise(depthwise) => on.depthwise(depthwise, rows),
+                Work::MaxPool => on.max_pool(rows),
+                Work::Winograd(_) => unreachable!("these run in two halves"),
+            }
+        }
+    });
+}
+
+/// A Winograd convolution whose tasks transform what they multiply.
+fn run_winograd_alone<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>, on: &[On<'_, T>], cut: Cut) {
+    let Some(On { plan, step_plan, .. }) = on.first() else {
+        return;
+    };
+    let chunks = cut.chunks(step_plan);
+    cut.for_each(on.len() * chunks, |task| {
+        let on = &on[task / chunks];
+        let rows = part(step_plan.tiling.rows, chunks, task % chunks);
+        let mut scratch = kept.scratch.take(plan.transformed_chunk + plan.products);
+        let at = ArenaPtr(scratch.as_mut_ptr());
+        let transformed = Transformed {
+            at,
+            first_row: rows.start,
+            rows: rows.len(),
+        };
+        // SAFETY: the scratch is this task's; tasks differ in the arena or the rows that they write; what they read was
+        // written by earlier steps.
+        unsafe {
+            on.clear_tile_border(rows.clone());
+            on.transform(winograd, rows.clone(), transformed);
+            let products = ArenaPtr(at.at(plan.transformed_chunk));
+            on.multiply(winograd, rows, &winograd.blocks, transformed, products);
+        }
+        kept.scratch.give_back(scratch);
+    });
+}
+
+/// A Winograd convolution whose inputs are all transformed first, then multiplied by tasks that share them.
+fn run_winograd_together<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>, on: &[On<'_, T>], cut: Cut) {
+    let Some(On { plan, step_plan, .. }) = on.first() else {
+        return;
+    };
+    let rows = step_plan.tiling.rows;
+    let mut buffers: Vec<AlignedBuffer<T>> = on.iter().map(|_| kept.transformed.take(plan.transformed)).collect();
+    let all: Vec<Transformed<T>> = buffers
+        .iter_mut()
+        .map(|buffer| Transformed {
+            at: ArenaPtr(buffer.as_mut_ptr()),
+            first_row: 0,
+            rows,
+        })
+        .collect();
+    cut.for_each(on.len() * rows, |task| {
+        let (image, row) = (task / rows, task % rows);
+        // SAFETY: each task has its own row of tiles.
+        unsafe { on[image].transform(winograd, row..row + 1, all[image]) };
+    });
+    let (chunks, groups) = cut.of(on.len(), rows, step_plan.rows_per_chunk, winograd.blocks.len());
+    cut.for_each(on.len() * chunks * groups, |task| {
+        let image = task / (chunks * groups);
+        let rows = part(rows, chunks, task / groups % chunks);
+        let group = task % groups;
+        let mut scratch = kept.scratch.take(plan.transformed_chunk + plan.products);
+        // SAFETY: the scratch is this task's; tasks differ in the arena, the rows or the channels that they write (the
+        // border of some rows only the first group); what they read was written before.
+        unsafe {
+            if group == 0 {
+                on[image].clear_tile_border(rows.clone());
+            }
+            let blocks = &winograd.blocks[part(winograd.blocks.len(), groups, group)];
+            on[image].multiply(winograd, rows, blocks, all[image], ArenaPtr(scratch.as_mut_ptr()));
+        }
+        kept.scratch.give_back(scratch);
+    });
+    buffers
+        .into_iter()
+        .for_each(|buffer| kept.transformed.give_back(buffer));
 }

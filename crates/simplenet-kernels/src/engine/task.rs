@@ -145,7 +145,7 @@ impl<T: Element> On<'_, T> {
     ///
     /// # Safety
     /// The calling task has these pixels and channels alone.
-    unsafe fn round(&self, y: usize, pixels: usize, first_channel: usize, channels: usize) {
+    pub(super) unsafe fn round(&self, y: usize, pixels: usize, first_channel: usize, channels: usize) {
         if !self.network.round {
             return;
         }
