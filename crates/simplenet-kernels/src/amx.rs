@@ -1,8 +1,8 @@
 //! AMX: tiles of 16 × 16 sums in f32 from products in bf16.
 //!
 //! The tile intrinsics are not stable in Rust, so the loops are assembly. The operating system has granted the tile
-//! registers to this process when [`Isa::Amx`](crate::isa::Isa::Amx) is found; no other path leads here. The results are
-//! checked with the instructions emulated in software.
+//! registers to this process when `Isa::Amx` is found; no other path leads here. `tests/amx.rs` checks the results with the
+//! instructions emulated in software, on any x86-64.
 
 use std::arch::asm;
 
@@ -59,13 +59,19 @@ pub(crate) struct Factors<'a> {
     /// Tiles of [`STEPS`] steps in each piece; at least one.
     pub(crate) chunks_per_tap: usize,
     pub(crate) right: *const bf16,
+    /// What is fetched into the L2 cache meanwhile, `ahead_step` elements per tile of the reduction: a right factor that is
+    /// needed soon. Any address will do.
+    pub(crate) ahead: *const bf16,
+    pub(crate) ahead_step: usize,
 }
 
-/// What the loop reads rarely enough to leave it in memory; x86-64 has too few registers for all.
+/// What the loop reads rarely enough, or late enough, to leave it in memory; x86-64 has too few registers for all.
 #[repr(C)]
 struct Loop {
     chunks_per_tap: usize,
     sums: *mut Sums,
+    ahead: *const bf16,
+    ahead_bytes: usize,
 }
 
 /// Sets the first `P` rows of `sums`: one group of up to 16 rows, or two.
@@ -79,6 +85,8 @@ pub(crate) unsafe fn multiply<const P: usize>(factors: &Factors<'_>, sums: *mut 
     let fixed = Loop {
         chunks_per_tap: factors.chunks_per_tap,
         sums,
+        ahead: factors.ahead,
+        ahead_bytes: factors.ahead_step * 2,
     };
     let row_bytes = factors.left_stride * 2;
     // One block of assembly from `ldtilecfg` to `tilerelease`: nothing is assumed of tile registers outside. Both
@@ -87,7 +95,9 @@ pub(crate) unsafe fn multiply<const P: usize>(factors: &Factors<'_>, sums: *mut 
     unsafe {
         if P > 16 {
             asm!(
-                "ldtilecfg [{config}]",
+                // `ahead` begins as the address of the configuration.
+                "ldtilecfg [{ahead}]",
+                "mov {ahead}, [{fixed} + 16]",
                 "tilezero tmm0",
                 "tilezero tmm1",
                 "tilezero tmm2",
@@ -98,7 +108,11 @@ pub(crate) unsafe fn multiply<const P: usize>(factors: &Factors<'_>, sums: *mut 
                 "mov {n}, [{fixed}]",
                 "3:", // chunks
                 "tileloadd tmm6, [{right} + {row}]",
+                "prefetcht1 [{ahead}]",
+                "prefetcht1 [{ahead} + 64]",
                 "tileloadd tmm4, [{a} + {pitch}]",
+                "prefetcht1 [{ahead} + 128]",
+                "prefetcht1 [{ahead} + 192]",
                 "tileloadd tmm7, [{right} + {row} + 64]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 "lea {b}, [{a} + {group}]",
@@ -108,6 +122,7 @@ pub(crate) unsafe fn multiply<const P: usize>(factors: &Factors<'_>, sums: *mut 
                 "tdpbf16ps tmm3, tmm5, tmm7",
                 "add {a}, 64",
                 "add {right}, 2048",
+                "add {ahead}, [{fixed} + 24]",
                 "dec {n}",
                 "jnz 3b",
                 "add {taps}, 8",
@@ -122,7 +137,7 @@ pub(crate) unsafe fn multiply<const P: usize>(factors: &Factors<'_>, sums: *mut 
                 "tilestored [{a} + {row}], tmm2",
                 "tilestored [{a} + {row} + 64], tmm3",
                 "tilerelease",
-                config = in(reg) &config,
+                ahead = inout(reg) &config => _,
                 fixed = in(reg) &fixed,
                 taps = inout(reg) factors.taps.as_ptr() => _,
                 count = inout(reg) factors.taps.len() => _,
@@ -139,7 +154,8 @@ pub(crate) unsafe fn multiply<const P: usize>(factors: &Factors<'_>, sums: *mut 
             );
         } else {
             asm!(
-                "ldtilecfg [{config}]",
+                "ldtilecfg [{ahead}]",
+                "mov {ahead}, [{fixed} + 16]",
                 "tilezero tmm0",
                 "tilezero tmm1",
                 "2:", // taps
@@ -148,12 +164,17 @@ pub(crate) unsafe fn multiply<const P: usize>(factors: &Factors<'_>, sums: *mut 
                 "mov {n}, [{fixed}]",
                 "3:", // chunks
                 "tileloadd tmm6, [{right} + {row}]",
+                "prefetcht1 [{ahead}]",
+                "prefetcht1 [{ahead} + 64]",
                 "tileloadd tmm4, [{a} + {pitch}]",
+                "prefetcht1 [{ahead} + 128]",
+                "prefetcht1 [{ahead} + 192]",
                 "tileloadd tmm7, [{right} + {row} + 64]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 "tdpbf16ps tmm1, tmm4, tmm7",
                 "add {a}, 64",
                 "add {right}, 2048",
+                "add {ahead}, [{fixed} + 24]",
                 "dec {n}",
                 "jnz 3b",
                 "add {taps}, 8",
@@ -163,7 +184,7 @@ pub(crate) unsafe fn multiply<const P: usize>(factors: &Factors<'_>, sums: *mut 
                 "tilestored [{a} + {row}], tmm0",
                 "tilestored [{a} + {row} + 64], tmm1",
                 "tilerelease",
-                config = in(reg) &config,
+                ahead = inout(reg) &config => _,
                 fixed = in(reg) &fixed,
                 taps = inout(reg) factors.taps.as_ptr() => _,
                 count = inout(reg) factors.taps.len() => _,

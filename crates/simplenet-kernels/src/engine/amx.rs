@@ -35,6 +35,8 @@ unsafe fn dense<const P: usize>(tile: &Tile<'_, bf16>) {
         taps: tile.taps,
         chunks_per_tap: tile.run / STEPS,
         right: tile.weights,
+        ahead: tile.ahead,
+        ahead_step: tile.ahead_step * STEPS,
     };
     multiply::<P>(&factors, sums.as_mut_ptr());
     let (low, high) = (Avx512Bf16::splat(tile.low), Avx512Bf16::splat(tile.high));

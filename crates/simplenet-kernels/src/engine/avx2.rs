@@ -61,6 +61,10 @@ impl Lanes for Avx2 {
         _mm256_blendv_ps(_mm256_max_ps(a, b), a, a_is_nan)
     }
     #[inline(always)]
+    unsafe fn prefetch(from: *const f32) {
+        _mm_prefetch::<_MM_HINT_T1>(from.cast());
+    }
+    #[inline(always)]
     unsafe fn weights(from: *const f32) -> __m256 {
         _mm256_loadu_ps(from)
     }

@@ -61,6 +61,10 @@ impl Lanes for Avx512 {
         _mm512_mask_mov_ps(_mm512_max_ps(a, b), a_is_nan, a)
     }
     #[inline(always)]
+    unsafe fn prefetch(from: *const f32) {
+        _mm_prefetch::<_MM_HINT_T1>(from.cast());
+    }
+    #[inline(always)]
     unsafe fn weights(from: *const f32) -> __m512 {
         _mm512_loadu_ps(from)
     }

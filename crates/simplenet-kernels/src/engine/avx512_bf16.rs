@@ -66,6 +66,10 @@ impl Lanes for Avx512Bf16 {
         Avx512::maximum(a, b)
     }
     #[inline(always)]
+    unsafe fn prefetch(from: *const bf16) {
+        _mm_prefetch::<_MM_HINT_T1>(from.cast());
+    }
+    #[inline(always)]
     unsafe fn weights(from: *const bf16) -> __m512bh {
         // SAFETY: both are 64 bytes of plain data.
         transmute::<__m512i, __m512bh>(_mm512_loadu_si512(from.cast()))

@@ -68,6 +68,8 @@ pub(super) trait Lanes {
     /// Not a number, on either side, wins.
     unsafe fn maximum(a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
+    /// Fetches the cache line at any address, mapped or not, into the L2 cache.
+    unsafe fn prefetch(from: *const Self::Element);
     /// `LANES` × `STEP` packed weights.
     unsafe fn weights(from: *const Self::Element) -> Self::Operand;
     /// The same `STEP` activations in every lane.

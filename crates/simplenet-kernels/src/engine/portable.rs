@@ -71,6 +71,8 @@ impl Lanes for Portable {
         zip(a, b, |a, b| if a >= b || a.is_nan() { a } else { b })
     }
     #[inline(always)]
+    unsafe fn prefetch(_from: *const f32) {}
+    #[inline(always)]
     unsafe fn weights(from: *const f32) -> Eight {
         Self::load(from)
     }

@@ -41,9 +41,15 @@ impl<T: Element> On<'_, T> {
             false => (rows, output.width),
         };
         for block in blocks {
+            let weights = &dense.weights.as_slice()[block.weights..];
             let widest = dense.tiles[block.vectors - 1].len();
             // Strips of nearly equal length: a short one at the end would have too few sums to keep the units busy.
             let strips = pixels.div_ceil(widest);
+            // While a block is in use the next one, which follows it, is fetched.
+            let steps = self.step_plan.taps.len() * dense.run;
+            let len = steps * self.network.kernels.step * block.vectors * self.network.kernels.lanes;
+            let ahead_step = len.div_ceil(long_rows.len() * strips * steps);
+            let mut ahead = weights.as_ptr().wrapping_add(len);
             for y in long_rows.clone() {
                 let window = self.step_plan.window + y * self.step.stride * input.row;
                 // SAFETY: the plan has padded the input so that the windows of all pixels lie in it, and has made the
@@ -57,7 +63,9 @@ impl<T: Element> On<'_, T> {
                             pixel_stride: self.step.stride * input.pixel,
                             taps: &self.step_plan.taps,
                             run: dense.run,
-                            weights: dense.weights.as_slice()[block.weights..].as_ptr(),
+                            weights: weights.as_ptr(),
+                            ahead,
+                            ahead_step,
                             bias: dense.epilogue.bias[block.first_channel..].as_ptr(),
                             output: self.arena.at(output.at(y, strip.start) + block.first_channel),
                             output_stride: output.pixel,
@@ -67,6 +75,7 @@ impl<T: Element> On<'_, T> {
                             high: dense.epilogue.high,
                         };
                         dense.tiles[block.vectors - 1][strip.len() - 1](&tile);
+                        ahead = ahead.wrapping_add(steps * ahead_step);
                     }
                     self.round(
                         y,

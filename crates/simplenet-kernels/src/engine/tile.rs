@@ -26,6 +26,10 @@ pub(super) struct Tile<'a, T> {
     /// Steps (of `Lanes::STEP` elements) in each piece.
     pub(super) run: usize,
     pub(super) weights: *const T,
+    /// What is fetched into the L2 cache meanwhile, `ahead_step` elements per step of the reduction: weights that are
+    /// needed soon. Any address will do.
+    pub(super) ahead: *const T,
+    pub(super) ahead_step: usize,
     pub(super) bias: *const f32,
     pub(super) output: *mut T,
     pub(super) output_stride: usize,
@@ -65,9 +69,12 @@ pub(super) unsafe fn dense<L: Lanes, const V: usize, const P: usize>(tile: &Tile
     let mut sums = [bias; P];
     let pixel_stride = tile.pixel_stride;
     let mut weights = tile.weights;
+    let mut ahead = tile.ahead;
     for &tap in tile.taps {
         let mut input = tile.input.add(tap);
         for _ in 0..tile.run {
+            L::prefetch(ahead);
+            ahead = ahead.wrapping_add(tile.ahead_step);
             let mut block = [L::weights(weights); V];
             for (vector, operand) in block.iter_mut().enumerate() {
                 *operand = L::weights(weights.add(vector * L::LANES * L::STEP));

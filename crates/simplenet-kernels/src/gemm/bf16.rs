@@ -94,6 +94,8 @@ unsafe fn tiles(k: usize, a: *const bf16, b: *const bf16, c: *mut f32, c_row_str
         taps: &[0],
         chunks_per_tap: k / CHUNK,
         right: b,
+        ahead: b,
+        ahead_step: 0,
     };
     amx::multiply::<TILE_ROWS>(&factors, sums.as_mut_ptr());
     let sums = sums.as_ptr().cast::<f32>();

@@ -109,9 +109,12 @@ impl<T: Element> On<'_, T> {
             let strips = tiles.div_ceil(kernels.len());
             let product_position = position_stride(tiles, width);
             for at in 0..POSITIONS {
-                let weights = &winograd.weights.as_slice()[block.weights + at * winograd.in_channels * width..];
-                for strip in 0..strips {
-                    let strip = part(tiles, strips, strip);
+                let len = winograd.in_channels * width;
+                let weights = &winograd.weights.as_slice()[block.weights + at * len..];
+                // While one position is in use the next one's weights, which follow, are fetched.
+                let ahead_step = width.div_ceil(strips);
+                for index in 0..strips {
+                    let strip = part(tiles, strips, index);
                     let first = (rows.start - from.first_row) * columns + strip.start;
                     // SAFETY: the strip lies within what was transformed and within the products; the block was packed
                     // for these kernels, and is at most as wide as `NO_BIAS`.
@@ -122,6 +125,10 @@ impl<T: Element> On<'_, T> {
                             taps: &[0],
                             run: winograd.in_channels,
                             weights: weights.as_ptr(),
+                            ahead: weights
+                                .as_ptr()
+                                .wrapping_add(len + index * winograd.in_channels * ahead_step),
+                            ahead_step,
                             bias: NO_BIAS.as_ptr(),
                             output: products.at(at * product_position + strip.start * width),
                             output_stride: width,
