@@ -6,7 +6,7 @@ use simplenet_kernels::candle_graph::CandleGraph;
 use simplenet_kernels::engine::{Engine, EngineConfig, Precision};
 use simplenet_kernels::graph::ValueId;
 use simplenet_kernels::isa::Isa;
-use simplenet_kernels::patch::{self, PatchError, Rows};
+use simplenet_kernels::patch::{self, Layer, PatchError, Rows};
 use simplenet_kernels::patch_candle;
 
 use crate::arch::{Arch, Stage};
@@ -124,6 +124,20 @@ impl Extractor {
                 pretrain_dim,
                 target_dim,
             } => patch::code_embed(&maps, patch, pretrain_dim, target_dim)?,
+        })
+    }
+
+    /// What [`Extractor::extract`] makes, before the layers are resized and joined.
+    pub fn extract_layers(&self, images: &[f32], shape: [usize; 4]) -> Result<Vec<Layer>, BackboneError> {
+        let maps = self.engine.run(images, shape)?;
+        let maps: Vec<_> = maps.iter().collect();
+        let FeatureConfig { patch, embedding, .. } = self.source.config;
+        Ok(match embedding {
+            Embedding::Mean => patch::mean_layers(&maps, patch)?,
+            Embedding::Code {
+                pretrain_dim,
+                target_dim,
+            } => patch::code_layers(&maps, patch, pretrain_dim, target_dim)?,
         })
     }
 

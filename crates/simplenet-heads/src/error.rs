@@ -1,5 +1,6 @@
 //! Everything that can go wrong here.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use thiserror::Error;
@@ -45,6 +46,28 @@ pub enum Error {
         /// Its channels.
         right_dim: usize,
     },
+
+    /// A layer whose columns are none of the head's.
+    #[error("a layer is to have columns {columns:?}, but the head has {dim} channels")]
+    Columns {
+        /// As asked.
+        columns: Range<usize>,
+        /// Channels of the head.
+        dim: usize,
+    },
+
+    /// Layers are others than those that a scorer was made for.
+    #[error("the layers have columns {found:?}, but the scorer was made for {expected:?}")]
+    Layers {
+        /// As given.
+        found: Vec<Range<usize>>,
+        /// As asked when the scorer was made.
+        expected: Vec<Range<usize>>,
+    },
+
+    /// Layers that cannot be joined.
+    #[error(transparent)]
+    Patch(#[from] simplenet_kernels::patch::PatchError),
 
     /// A GPU failed, or is not there.
     #[cfg(feature = "cuda")]

@@ -1,10 +1,13 @@
 //! Adaptor and discriminator: the parameters of a head, how they begin, and the plain forward pass.
 
+use std::ops::Range;
+
 use simplenet_kernels::engine::Precision;
 use simplenet_kernels::gemm::{Accumulate, MatMut, MatRef, gemm};
 
 use crate::config::HeadConfig;
 use crate::error::{Error, Result};
+use crate::layered::LayeredScorer;
 use crate::layout::{Layout, Start};
 use crate::random;
 use crate::scalar::Scalar;
@@ -38,6 +41,17 @@ pub struct NamedTensor<'a, T> {
     pub shape: Vec<usize>,
     /// Values, row-major.
     pub data: &'a [T],
+}
+
+impl Head {
+    /// The head folded for inference on layers that are not joined yet; `columns` are theirs in the joined row
+    /// (`simplenet_kernels::patch::Layer`). `None` with two adaptor layers, between which stands a LeakyReLU.
+    ///
+    /// # Errors
+    /// [`Error::Columns`] where the head does not have them; as [`Head::scorer`].
+    pub fn layered_scorer(&self, columns: &[Range<usize>], precision: Precision) -> Result<Option<LayeredScorer>> {
+        LayeredScorer::new(self, columns, precision)
+    }
 }
 
 impl<T: Scalar> Head<T> {

@@ -52,6 +52,7 @@ mod error;
 mod file;
 mod head;
 mod hidden;
+mod layered;
 mod layout;
 mod loss;
 mod optimizer;
@@ -71,6 +72,7 @@ pub use crate::config::{Adaptor, HeadConfig, Loss, Optimizer, PrecisionName, Rul
 pub use crate::error::{Error, Result};
 pub use crate::file::StoredTensor;
 pub use crate::head::{Head, NamedTensor};
+pub use crate::layered::LayeredScorer;
 pub use crate::loss::StepReport;
 pub use crate::random::fill_noise;
 pub use crate::scalar::Scalar;

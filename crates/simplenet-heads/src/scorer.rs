@@ -10,7 +10,7 @@ use crate::scalar::Scalar;
 use crate::sums;
 
 /// Rows that are scored at once: with 1024 hidden channels their activations take 8 MiB.
-const ROWS_AT_ONCE: usize = 2048;
+pub(crate) const ROWS_AT_ONCE: usize = 2048;
 
 /// A head folded for inference, to score any number of images with.
 ///
@@ -32,8 +32,18 @@ pub struct Scorer<T: Scalar = f32> {
     output: Vec<T>,
 }
 
-impl<T: Scalar> Scorer<T> {
-    pub(crate) fn new(head: &Head<T>, precision: Precision) -> Result<Scorer<T>> {
+/// What a head is at inference, before it is packed.
+pub(crate) struct Folded<T> {
+    /// The first of two adaptor layers: weight `[dim, dim]` and bias.
+    pub(crate) first: Option<(Vec<T>, Vec<T>)>,
+    /// `[hidden, dim]`.
+    pub(crate) matrix: Vec<T>,
+    pub(crate) bias: Vec<T>,
+    pub(crate) output: Vec<T>,
+}
+
+impl<T: Scalar> Folded<T> {
+    pub(crate) fn new(head: &Head<T>) -> Result<Folded<T>> {
         let (dim, hidden) = (head.config.dim, head.config.hidden);
         let values = |place: &std::ops::Range<usize>| &head.parameters[place.clone()];
         let fc1 = values(&head.layout.fc1_weight);
@@ -80,7 +90,24 @@ impl<T: Scalar> Scorer<T> {
             let mean: Vec<T> = standardizer.mean().iter().map(|&mean| T::from_f32(mean)).collect();
             add_product(bias, weight, &mean, -T::ONE);
         }
-        let output = values(&head.layout.fc2_weight).to_vec();
+        Ok(Folded {
+            first,
+            matrix,
+            bias,
+            output: values(&head.layout.fc2_weight).to_vec(),
+        })
+    }
+}
+
+impl<T: Scalar> Scorer<T> {
+    pub(crate) fn new(head: &Head<T>, precision: Precision) -> Result<Scorer<T>> {
+        let (dim, hidden) = (head.config.dim, head.config.hidden);
+        let Folded {
+            first,
+            matrix,
+            bias,
+            output,
+        } = Folded::new(head)?;
         let packed = |matrix: &[T], rows: usize| PackedB::in_precision(precision, MatRef::new(matrix, rows, dim)?.t());
         let matrix = packed(&matrix, hidden)?;
         let first = match first {

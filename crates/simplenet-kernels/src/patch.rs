@@ -13,9 +13,12 @@
 
 mod bilinear;
 mod code;
+mod layers;
 mod mean;
 
 use thiserror::Error;
+
+pub use self::layers::{Layer, reduce};
 
 use crate::engine::FeatureMap;
 
@@ -71,6 +74,16 @@ pub enum PatchError {
         /// As its shape says.
         expected: usize,
     },
+    /// Maps that are to be added differ in their channels.
+    #[error("feature map {map} has {found} channels, the first one {expected}")]
+    Channels {
+        /// Which of the maps, from 0.
+        map: usize,
+        /// Its channels.
+        found: usize,
+        /// Channels of the first map.
+        expected: usize,
+    },
     /// Two maps belong to different batches.
     #[error("feature map {map} is of {found} images, the first one of {expected}")]
     Batch {
@@ -113,17 +126,46 @@ pub fn code_embed(
     target_dim: usize,
 ) -> Result<Rows, PatchError> {
     check(maps, patch)?;
-    for (what, dim) in [("pretrain_dim", pretrain_dim), ("target_dim", target_dim)] {
-        if dim == 0 {
-            return Err(PatchError::ZeroDimension(what));
-        }
-    }
+    check_dimensions(pretrain_dim, target_dim)?;
     Ok(code::embed(maps, patch, pretrain_dim, target_dim))
+}
+
+/// [`mean_embed`] before layers are resized and joined.
+///
+/// # Errors
+/// As [`mean_embed`].
+pub fn mean_layers(maps: &[&FeatureMap], patch: usize) -> Result<Vec<Layer>, PatchError> {
+    check(maps, patch)?;
+    Ok(mean::layers(maps, patch))
+}
+
+/// [`code_embed`] before layers are resized and joined.
+///
+/// # Errors
+/// As [`code_embed`].
+pub fn code_layers(
+    maps: &[&FeatureMap],
+    patch: usize,
+    pretrain_dim: usize,
+    target_dim: usize,
+) -> Result<Vec<Layer>, PatchError> {
+    check(maps, patch)?;
+    check_dimensions(pretrain_dim, target_dim)?;
+    Ok(code::layers(maps, patch, pretrain_dim, target_dim))
 }
 
 /// The bins `[start, end)` of adaptive average pooling of `length` values to `bins`.
 pub(crate) fn adaptive_bins(length: usize, bins: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..bins).map(move |bin| (bin * length / bins, ((bin + 1) * length).div_ceil(bins)))
+}
+
+fn check_dimensions(pretrain_dim: usize, target_dim: usize) -> Result<(), PatchError> {
+    for (what, dim) in [("pretrain_dim", pretrain_dim), ("target_dim", target_dim)] {
+        if dim == 0 {
+            return Err(PatchError::ZeroDimension(what));
+        }
+    }
+    Ok(())
 }
 
 fn check(maps: &[&FeatureMap], patch: usize) -> Result<(), PatchError> {

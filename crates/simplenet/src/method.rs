@@ -1,12 +1,16 @@
 //! The three ways from patch features to scores, as configured and as fitted.
 
 use std::ops::ControlFlow;
+use std::sync::OnceLock;
 
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
+use simplenet_backbone::Layer;
 use simplenet_heads::padim::{Padim, PadimConfig};
 use simplenet_heads::patchcore::{Coreset, Distance, PatchCore, PatchCoreConfig, Reweight, Sampler, Scoring};
-use simplenet_heads::{Bank, EpochReport, Head, ImageScores, Precision, Scorer, Standardizer, StoredTensor, train};
+use simplenet_heads::{
+    Bank, EpochReport, Head, ImageScores, LayeredScorer, Precision, Scorer, Standardizer, StoredTensor, train,
+};
 
 use crate::config::{Config, FeatureScale};
 use crate::error::Error;
@@ -40,6 +44,43 @@ pub struct Network {
     pub head: Head,
     /// As used.
     pub scorer: Scorer,
+    /// As used where the stages are not joined yet; made when the first ones come.
+    layered: OnceLock<Option<LayeredScorer>>,
+    precision: Precision,
+}
+
+impl Network {
+    /// A trained head, to score in a precision.
+    ///
+    /// # Errors
+    /// As [`Head::scorer_in`].
+    pub fn new(head: Head, precision: Precision) -> Result<Network, Error> {
+        Ok(Network {
+            scorer: head.scorer_in(precision)?,
+            head,
+            layered: OnceLock::new(),
+            precision,
+        })
+    }
+
+    /// Patch scores of stages that are not joined yet. `None` where the head is not linear up to the hidden units.
+    ///
+    /// # Errors
+    /// As [`LayeredScorer::score`].
+    pub fn score_layers(&self, layers: &[Layer]) -> Result<Option<Vec<f32>>, Error> {
+        let scorer = match self.layered.get() {
+            Some(scorer) => scorer,
+            None => {
+                let columns: Vec<_> = layers.iter().map(|layer| layer.columns.clone()).collect();
+                let made = self.head.layered_scorer(&columns, self.precision)?;
+                self.layered.get_or_init(|| made)
+            }
+        };
+        match scorer {
+            Some(scorer) => Ok(Some(scorer.score(layers)?)),
+            None => Ok(None),
+        }
+    }
 }
 
 impl Method {
@@ -138,8 +179,7 @@ impl Model {
     /// # Errors
     /// As [`Head::scorer_in`].
     pub fn of_head(head: Head, precision: Precision) -> Result<Model, Error> {
-        let scorer = head.scorer_in(precision)?;
-        Ok(Model::SimpleNet(Box::new(Network { head, scorer })))
+        Ok(Model::SimpleNet(Box::new(Network::new(head, precision)?)))
     }
 
     /// Channels of a feature row.

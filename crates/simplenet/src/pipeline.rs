@@ -9,11 +9,12 @@ use simplenet_backbone::{Backbone, Extractor, Precision};
 use simplenet_data::{Preprocess, Sample, load_images};
 #[cfg(feature = "cuda")]
 use simplenet_heads::cuda::DeviceBank;
-use simplenet_heads::{Bank, BankBuilder};
+use simplenet_heads::{Adaptor, Bank, BankBuilder};
 
 use crate::config::Config;
 use crate::device::{Device, FeatureBank};
 use crate::error::Error;
+use crate::method::Model;
 
 /// Images that are decoded and extracted at once: enough work for every thread, little memory (5 MB at 224 px).
 const BATCH: usize = 8;
@@ -130,6 +131,23 @@ impl Pipeline {
                 Ok(bank.all()?)
             }
         }
+    }
+
+    /// The patch scores of one prepared batch `[images, 3, crop, crop]`: `[images · grid]`. Equal to scoring
+    /// [`Pipeline::features`] to rounding, and faster: a linear head is applied to each stage on its own grid.
+    pub fn scores(&self, model: &Model, images: &[f32]) -> Result<Vec<f32>, Error> {
+        // A head that is not linear needs the rows.
+        if let (AnyExtractor::Cpu(extractor), Model::SimpleNet(network)) = (&self.extractor, model)
+            && network.head.config().adaptor != Adaptor::Mlp
+        {
+            let crop = self.preprocess.crop();
+            let count = images.len() / self.preprocess.input_len();
+            let layers = extractor.extract_layers(images, [count, 3, crop, crop])?;
+            if let Some(scores) = network.score_layers(&layers)? {
+                return Ok(scores);
+            }
+        }
+        model.score(&self.features(images)?)
     }
 
     /// [`Pipeline::bank`] on the device of this pipeline: a GPU keeps the features in its own memory.

@@ -6,6 +6,7 @@ mod bf16;
 mod config;
 mod file;
 mod golden;
+mod layered;
 mod plain;
 mod support;
 mod training;

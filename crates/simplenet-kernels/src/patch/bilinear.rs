@@ -66,3 +66,11 @@ pub(super) fn lerp(out: &mut [f32], low: &[f32], high: &[f32], weight: f32) {
         *out = low_weight * low + weight * high;
     }
 }
+
+/// `out += (1 - weight) * low + weight * high`.
+pub(super) fn add_lerp(out: &mut [f32], low: &[f32], high: &[f32], weight: f32) {
+    let low_weight = 1.0 - weight;
+    for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
+        *out += low_weight * low + weight * high;
+    }
+}

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::bilinear::Resize;
-use super::{Rows, adaptive_bins};
+use super::bilinear::{Resize, add_lerp};
+use super::{Layer, Rows, adaptive_bins};
 use crate::engine::FeatureMap;
 
 pub(super) fn embed(maps: &[&FeatureMap], patch: usize, pretrain_dim: usize, target_dim: usize) -> Rows {
@@ -16,15 +16,15 @@ pub(super) fn embed(maps: &[&FeatureMap], patch: usize, pretrain_dim: usize, tar
     let layer = |(index, &map): (usize, &&FeatureMap)| {
         let pooling = Pooling::new(index, maps.len(), map.c, patch, pretrain_dim, target_dim);
         match (map.h, map.w) == (h, w) {
-            true => Layer::Direct(pooling),
-            false => Layer::Resized {
+            true => Source::Direct(pooling),
+            false => Source::Resized {
                 shares: pooling.everywhere(map),
                 resize: Resize::new([map.h, map.w, pooling.targets.len()], [h, w]),
                 targets: pooling.targets,
             },
         }
     };
-    let layers: Vec<Layer> = maps.iter().enumerate().map(layer).collect();
+    let layers: Vec<Source> = maps.iter().enumerate().map(layer).collect();
 
     let mut data = vec![0.0; n * h * w * target_dim];
     let rows = data.par_chunks_mut(w * target_dim).enumerate();
@@ -32,12 +32,12 @@ pub(super) fn embed(maps: &[&FeatureMap], patch: usize, pretrain_dim: usize, tar
         let (image, y) = (row / h, row % h);
         for (map, layer) in maps.iter().zip(&layers) {
             match layer {
-                Layer::Direct(pooling) => {
+                Source::Direct(pooling) => {
                     for (x, out) in out.chunks_exact_mut(target_dim).enumerate() {
                         pooling.add_at(map, [image, y, x], buffers, &mut out[pooling.targets.clone()]);
                     }
                 }
-                Layer::Resized {
+                Source::Resized {
                     shares,
                     resize,
                     targets,
@@ -53,8 +53,24 @@ pub(super) fn embed(maps: &[&FeatureMap], patch: usize, pretrain_dim: usize, tar
     Rows { n, h, w, dim, data }
 }
 
+pub(super) fn layers(maps: &[&FeatureMap], patch: usize, pretrain_dim: usize, target_dim: usize) -> Vec<Layer> {
+    let layer = |(index, &map): (usize, &&FeatureMap)| {
+        let pooling = Pooling::new(index, maps.len(), map.c, patch, pretrain_dim, target_dim);
+        let share = FeatureMap {
+            c: pooling.targets.len(),
+            data: pooling.everywhere(map),
+            ..*map
+        };
+        Layer {
+            share,
+            columns: pooling.targets,
+        }
+    };
+    maps.iter().enumerate().map(layer).collect()
+}
+
 /// One map on its way into the rows.
-enum Layer {
+enum Source {
     /// On the grid of the rows: pooled as the row is written.
     Direct(Pooling),
     /// On another grid: pooled there first, then resized.
@@ -217,12 +233,5 @@ fn divisor(a: usize, b: usize) -> usize {
     match b {
         0 => a,
         _ => divisor(b, a % b),
-    }
-}
-
-fn add_lerp(out: &mut [f32], low: &[f32], high: &[f32], weight: f32) {
-    let low_weight = 1.0 - weight;
-    for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
-        *out += low_weight * low + weight * high;
     }
 }

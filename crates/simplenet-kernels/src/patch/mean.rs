@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::Rows;
 use super::bilinear::{Resize, lerp};
+use super::{Layer, Rows};
 use crate::engine::FeatureMap;
 
 /// One map on its way into the rows.
-enum Layer<'a> {
+enum Source<'a> {
     /// On the grid of the rows: averaged as the row is written.
     Direct(&'a FeatureMap),
     /// On another grid: averaged there first, then resized.
@@ -16,11 +16,11 @@ enum Layer<'a> {
 
 pub(super) fn embed(maps: &[&FeatureMap], patch: usize) -> Rows {
     let FeatureMap { n, h, w, .. } = *maps[0];
-    let layers: Vec<Layer> = maps
+    let layers: Vec<Source> = maps
         .iter()
         .map(|&map| match (map.h, map.w) == (h, w) {
-            true => Layer::Direct(map),
-            false => Layer::Resized {
+            true => Source::Direct(map),
+            false => Source::Resized {
                 means: means(map, patch),
                 c: map.c,
                 resize: Resize::new([map.h, map.w, map.c], [h, w]),
@@ -37,11 +37,11 @@ pub(super) fn embed(maps: &[&FeatureMap], patch: usize) -> Rows {
             let mut first = 0;
             for layer in &layers {
                 match layer {
-                    Layer::Direct(map) => {
+                    Source::Direct(map) => {
                         mean_row(map, image, y, patch, buffer, &mut out[first..], dim);
                         first += map.c;
                     }
-                    Layer::Resized { means, c, resize } => {
+                    Source::Resized { means, c, resize } => {
                         resize.row(means, image, y, buffer, |x, low, high, weight| {
                             lerp(&mut out[x * dim + first..][..*c], low, high, weight);
                         });
@@ -51,6 +51,20 @@ pub(super) fn embed(maps: &[&FeatureMap], patch: usize) -> Rows {
             }
         });
     Rows { n, h, w, dim, data }
+}
+
+pub(super) fn layers(maps: &[&FeatureMap], patch: usize) -> Vec<Layer> {
+    let mut first = 0;
+    let layer = |&map: &&FeatureMap| {
+        let columns = first..first + map.c;
+        first = columns.end;
+        let share = FeatureMap {
+            data: means(map, patch),
+            ..*map
+        };
+        Layer { share, columns }
+    };
+    maps.iter().map(layer).collect()
 }
 
 /// Every neighbourhood's mean, in the shape of the map.
