@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use simplenet_report::{Align, Column, Line, Metric, Published, Row, Selection, Table};
 
+use crate::exhibits::newest;
 use crate::experiment::{Experiment, Library};
 use crate::folder::RunFolder;
 use crate::{report, workspace};
@@ -116,12 +117,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 fn of_run(folder: &RunFolder, experiments: &[Experiment]) -> Result<Numbers> {
     let mut numbers = Numbers::new();
     for experiment in experiments {
-        for row in folder.rows(&experiment.id)? {
+        for row in newest(&folder.rows(&experiment.id)?) {
             let what = [
                 &row.experiment,
                 &row.variant,
                 &row.protocol,
                 &row.backbone,
+                &row.dataset,
                 &row.category,
             ]
             .map(String::as_str);
@@ -141,8 +143,7 @@ fn of_paper(
     let (mut ours, mut paper) = (Numbers::new(), Numbers::new());
     for experiment in experiments {
         let published = Published::read_or_none(&root.join("docs/paper"), &experiment.id)?;
-        let rows = folder.rows(&experiment.id)?;
-        let rows: Vec<Row> = rows
+        let rows: Vec<Row> = newest(&folder.rows(&experiment.id)?)
             .into_iter()
             .filter(|row| row.selection == Selection::Best && row.dataset == "mvtec")
             .collect();

@@ -16,9 +16,9 @@ use crate::workspace;
 pub(crate) struct Arguments {
     #[command(subcommand)]
     verb: Verb,
-    /// The folder that holds or gets the data [default: the project's data]
+    /// The folder that holds or gets all of it, each set in a folder of its own [default: the project's data]
     #[arg(long, value_name = "DIR", global = true)]
-    data: Option<PathBuf>,
+    folder: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -60,8 +60,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let root = workspace::root()?;
     let manifest = Manifest::read(root.join("data/manifest.toml"))?;
     // Relative where it can be: messages are read from the project's folder.
-    let data = match arguments.data {
-        Some(data) => data,
+    let data = match arguments.folder {
+        Some(folder) => folder,
         None if std::env::current_dir().is_ok_and(|here| here == root) => PathBuf::from("data"),
         None => root.join("data"),
     };

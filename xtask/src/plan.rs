@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use simplenet::config::Config;
 use simplenet_backbone::Arch;
 use simplenet_report::{Row, Selection};
@@ -156,6 +156,15 @@ impl Cell {
     }
 }
 
+/// An experiment has no cell that `--only` asks for.
+#[derive(Debug, thiserror::Error)]
+#[error("`--only {only}` matches nothing\n\nhint: `{key}` is one of {known}")]
+pub(crate) struct NothingMatches {
+    only: String,
+    key: String,
+    known: String,
+}
+
 /// Keeps the cells that fulfil, for every key named, one of its values.
 fn filter(cells: Vec<Cell>, only: &[Only]) -> Result<Vec<Cell>> {
     for Only { key, value } in only {
@@ -163,10 +172,12 @@ fn filter(cells: Vec<Cell>, only: &[Only]) -> Result<Vec<Cell>> {
             let mut known: Vec<String> = cells.iter().map(|cell| cell.value(key)).collect();
             known.sort();
             known.dedup();
-            bail!(
-                "`--only {key}={value}` matches nothing\n\nhint: `{key}` is one of {}",
-                known.join(", ")
-            );
+            return Err(NothingMatches {
+                only: format!("{key}={value}"),
+                key: key.to_string(),
+                known: known.join(", "),
+            }
+            .into());
         }
     }
     let keeps = |cell: &Cell| {

@@ -15,7 +15,7 @@ use toml::Table;
 
 use crate::experiment::{Experiment, Library, Limit, Named, Protocol, Show, parse_set};
 use crate::folder::RunFolder;
-use crate::plan::{self, Cell, Choice, Only, Runnable};
+use crate::plan::{self, Cell, Choice, NothingMatches, Only, Runnable};
 use crate::progress::Progress;
 use crate::run::{self, Run, Stopped};
 use crate::shard::Shard;
@@ -142,11 +142,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
     let mut failures = Vec::new();
     let mut folders: Vec<RunFolder> = Vec::new();
-    for experiment in &experiments {
+    // All data sets are looked for before hours are spent on the first.
+    let sessions: Vec<Session<'_>> = experiments
+        .iter()
+        .map(|experiment| Session::new(arguments, &root, &library, experiment, &device))
+        .collect::<Result<_>>()?;
+    for session in sessions {
+        let experiment = session.experiment;
         if experiments.len() > 1 {
             eprintln!("\n{}: {} ({})", experiment.paper, experiment.title, experiment.id);
         }
-        let session = Session::new(arguments, &root, &library, experiment, &device)?;
         match session.run() {
             Ok(failed) => failures.extend(failed),
             Err(error) if error.is::<Stopped>() => {
@@ -155,6 +160,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
                     session.csv().display()
                 );
                 return Ok(ExitCode::from(130));
+            }
+            // Another experiment may have such cells.
+            Err(error) if experiments.len() > 1 && error.is::<NothingMatches>() => {
+                eprintln!("skipped: {}", error.to_string().lines().next().unwrap_or_default());
+                continue;
             }
             Err(error) if experiments.len() > 1 => {
                 failures.push(error.context(format!("experiment `{}`", experiment.id)))

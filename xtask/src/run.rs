@@ -149,6 +149,12 @@ impl Run<'_> {
         let Some(first) = cells.first() else {
             return Ok(Vec::new());
         };
+        // Another process may have the same plan.
+        let mut cells = cells.to_vec();
+        self.drop_done(&mut cells, progress)?;
+        if cells.is_empty() {
+            return Ok(Vec::new());
+        }
         let dataset = dataset(&first.category);
         let banks = dataset.and_then(|dataset| {
             let banks = self.extract(first, &dataset, &backbone(&first.config)?, progress)?;
@@ -158,7 +164,7 @@ impl Run<'_> {
             Ok(both) => both,
             Err(error) if error.is::<Stopped>() => return Err(error),
             Err(error) => {
-                for cell in cells {
+                for cell in &cells {
                     self.record_failure(cell, &error)?;
                     progress.finished(&format!("{}    failed", cell.label()));
                 }
@@ -166,7 +172,8 @@ impl Run<'_> {
             }
         };
         let mut failures = Vec::new();
-        for cell in cells {
+        while !cells.is_empty() {
+            let cell = cells.remove(0);
             match self.cell(cell, &dataset, &banks, progress) {
                 Ok(line) => progress.finished(&line),
                 Err(error) if error.is::<Stopped>() => return Err(error),
@@ -176,6 +183,7 @@ impl Run<'_> {
                     failures.push(error.context(cell.label()));
                 }
             }
+            self.drop_done(&mut cells, progress)?;
         }
         Ok(failures)
     }
@@ -300,17 +308,16 @@ impl Run<'_> {
     /// A method without epochs: there is one state, so it is `last` and `best`.
     fn fit(&self, cell: &Cell, banks: &Banks, progress: &Progress) -> Result<Fitted> {
         progress.phase(&format!("{} fitting", cell.category), 1);
-        let what = cell.config.method.name();
-        let (train, test) = (banks.train.host(what)?, banks.test.host(what)?);
+        let (train, test) = (banks.train.host(&self.memory)?, banks.test.host(&self.memory)?);
         let start = Instant::now();
-        let model = Model::fit(train, &cell.config, cell.seed, |_, _| {
+        let model = Model::fit(&train, &cell.config, cell.seed, |_, _| {
             Ok::<_, anyhow::Error>(ControlFlow::Continue(()))
         })?;
         let time = start.elapsed();
         check_stop()?;
         let mut judged = Selections::default();
         let start = Instant::now();
-        let scored = (Scores::by(&model, test, banks.pipeline.grid())?, start.elapsed());
+        let scored = (Scores::by(&model, &test, banks.pipeline.grid())?, start.elapsed());
         judged.judge(None, true, scored, &cell.config, banks)?;
         Ok(Fitted {
             model,
@@ -401,7 +408,12 @@ impl Run<'_> {
             measurements::replace(&self.measurements, &owned)?;
         }
         // Last: a cell with rows is done.
-        results::replace_failed(&self.results, &rows)?;
+        match results::replace_failed(&self.results, &rows) {
+            Err(simplenet_report::Error::Duplicate { .. }) => {
+                return Ok(format!("{}    done by another process meanwhile", cell.label()));
+            }
+            recorded => recorded?,
+        }
         let percent = |judged: &Judged| match judged.evaluation.pixel {
             Some(pixel) => format!(
                 "{:.1} / {:.1}",
@@ -421,6 +433,19 @@ impl Run<'_> {
         ))
     }
 
+    /// Leaves out what another process has finished meanwhile.
+    fn drop_done(&self, cells: &mut Vec<&Cell>, progress: &mut Progress) -> Result<()> {
+        let rows = results::read_or_empty(&self.results)?;
+        cells.retain(|cell| {
+            let is_done = cell.is_done(&rows);
+            if is_done {
+                progress.finished(&format!("{}    done by another process", cell.label()));
+            }
+            !is_done
+        });
+        Ok(())
+    }
+
     fn record_failure(&self, cell: &Cell, error: &anyhow::Error) -> Result<()> {
         let text = format!("{error:#}");
         let reason = text.lines().next().unwrap_or("failed").to_string();
@@ -429,6 +454,18 @@ impl Run<'_> {
             ..self.row(cell, Selection::Last)
         };
         results::replace_failed(&self.results, &[row]).context("failed to record a failed cell")
+    }
+
+    /// Where a row's times were taken, and in which arithmetic.
+    fn device_name(&self, config: &Config) -> String {
+        let (device, host) = (self.device.name(), Device::Cpu.name());
+        let arithmetic = arithmetic(config);
+        match config.method {
+            Method::PatchCore(_) | Method::Padim(_) if device != host => {
+                format!("features on {device}{arithmetic}, the rest on {host}")
+            }
+            _ => format!("{device}{arithmetic}"),
+        }
     }
 
     fn row(&self, cell: &Cell, selection: Selection) -> Row {
@@ -441,7 +478,7 @@ impl Run<'_> {
             backbone: cell.config.features.backbone.name().into(),
             seed: cell.seed,
             selection,
-            device: format!("{}{}", self.device.name(), arithmetic(&cell.config)),
+            device: self.device_name(&cell.config),
             threads: u32::try_from(self.threads).unwrap_or(u32::MAX),
             commit: self.commit.clone(),
             config_sha256: cell.config_sha256.clone(),

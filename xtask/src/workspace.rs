@@ -95,7 +95,11 @@ pub(crate) fn command() -> String {
         .skip(1)
         .map(|part| quoted(part.to_string_lossy().into_owned()))
         .collect();
-    format!("cargo xtask {}", arguments.join(" "))
+    let program = match cfg!(feature = "cuda") {
+        true => "cargo run -p xtask --features cuda --",
+        false => "cargo xtask",
+    };
+    format!("{program} {}", arguments.join(" "))
 }
 
 /// Half of the memory that is free now, in bytes: what one feature bank may take before it spills to disk.

@@ -47,11 +47,11 @@ pub enum Error {
         right_dim: usize,
     },
 
-    /// A layer whose columns are none of the head's.
-    #[error("a layer is to have columns {columns:?}, but the head has {dim} channels")]
+    /// Layers whose columns are not the head's.
+    #[error("the layers are to have columns {columns:?}, which do not make up the {dim} channels of the head")]
     Columns {
         /// As asked.
-        columns: Range<usize>,
+        columns: Vec<Range<usize>>,
         /// Channels of the head.
         dim: usize,
     },

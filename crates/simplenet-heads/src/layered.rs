@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use simplenet_kernels::engine::{FeatureMap, Precision};
 use simplenet_kernels::gemm::{Accumulate, MatMut, MatRef, PackedB, gemm_packed};
-use simplenet_kernels::patch::{Layer, reduce};
+use simplenet_kernels::patch::{Layer, PatchError, reduce};
 
 use crate::error::{Error, Result};
 use crate::head::{Head, leaky};
@@ -29,11 +29,16 @@ impl LayeredScorer {
     /// `columns` are those of the layers to come. `None` where the adaptor has two layers: between them stands a LeakyReLU.
     pub(crate) fn new(head: &Head, columns: &[Range<usize>], precision: Precision) -> Result<Option<LayeredScorer>> {
         let (dim, hidden) = (head.config.dim, head.config.hidden);
-        if let Some(outside) = columns.iter().find(|columns| columns.end > dim || columns.is_empty()) {
-            return Err(Error::Columns {
-                columns: outside.clone(),
-                dim,
-            });
+        // In order, perhaps overlapping, without a gap, to the end.
+        let mut covered = 0;
+        let fit = columns.iter().all(|columns| {
+            let fits = columns.start <= covered && columns.end > covered && columns.end <= dim;
+            covered = columns.end;
+            fits
+        });
+        if !fit || covered != dim {
+            let columns = columns.to_vec();
+            return Err(Error::Columns { columns, dim });
         }
         let Folded {
             first: None,
@@ -73,6 +78,10 @@ impl LayeredScorer {
         let Some(first) = layers.first().map(|layer| &layer.share) else {
             return Ok(Vec::new());
         };
+        if let Some((map, other)) = layers.iter().enumerate().find(|(_, layer)| layer.share.n != first.n) {
+            let (found, expected) = (other.share.n, first.n);
+            return Err(PatchError::Batch { map, found, expected }.into());
+        }
         let at_once = (ROWS_AT_ONCE / (first.h * first.w).max(1)).max(1);
         let mut scores = Vec::with_capacity(first.n * first.h * first.w);
         for begin in (0..first.n).step_by(at_once) {
@@ -98,7 +107,7 @@ impl LayeredScorer {
         let FeatureMap { h, w, c, .. } = *share;
         let rows = images.len() * h * w;
         let mut data = vec![0.0; rows * self.hidden];
-        // A map that is shorter than its shape is refused where the products are added.
+        // A map that is shorter than its shape has no such rows, and the product refuses that.
         let input = share
             .data
             .get(images.start * h * w * c..images.end * h * w * c)

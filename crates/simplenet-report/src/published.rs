@@ -14,8 +14,6 @@ pub enum Source {
     Derived,
     /// Somebody else's statement or measurement.
     ThirdParty,
-    /// From memory, not checked against a copy of the paper.
-    Recalled,
 }
 
 impl Source {
@@ -25,7 +23,6 @@ impl Source {
             Source::Paper => "paper",
             Source::Derived => "derived",
             Source::ThirdParty => "third-party",
-            Source::Recalled => "recalled",
         }
     }
 
@@ -35,7 +32,6 @@ impl Source {
             Source::Paper => "",
             Source::Derived => "*",
             Source::ThirdParty => "§",
-            Source::Recalled => "†",
         }
     }
 
@@ -44,12 +40,11 @@ impl Source {
             Source::Paper => None,
             Source::Derived => Some("* derived from numbers that the paper states"),
             Source::ThirdParty => Some("§ as quoted or measured by others"),
-            Source::Recalled => Some("† recalled, not checked against the paper"),
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Source::Paper, Source::Derived, Source::ThirdParty, Source::Recalled]
+        [Source::Paper, Source::Derived, Source::ThirdParty]
             .into_iter()
             .find(|s| s.as_str() == text)
     }
@@ -107,12 +102,7 @@ impl Published {
                 column: text(row, "column")?,
                 metric: text(row, "metric")?,
                 value: cells.parsed(row, "value", "a number", finite)?,
-                source: cells.parsed(
-                    row,
-                    "source",
-                    "`paper`, `derived`, `third-party` or `recalled`",
-                    Source::parse,
-                )?,
+                source: cells.parsed(row, "source", "`paper`, `derived` or `third-party`", Source::parse)?,
                 reference: text(row, "reference")?,
             });
         }

@@ -3,8 +3,10 @@
 //! The types here say "either" for what lies on one or the other; a build without the feature `cuda` has the processor only.
 
 use std::borrow::Cow;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Deref};
 
+#[cfg(feature = "cuda")]
+use simplenet_heads::BankBuilder;
 #[cfg(feature = "cuda")]
 use simplenet_heads::cuda::{self, DeviceBank, DeviceHead, Products};
 use simplenet_heads::{Bank, EpochReport, Head, Precision, Standardizer, TrainConfig};
@@ -15,6 +17,7 @@ use simplenet_kernels::maps;
 
 use crate::error::Error;
 use crate::evaluation::Scores;
+use crate::pipeline::BankMemory;
 
 /// What computes.
 #[derive(Clone, Default)]
@@ -34,6 +37,25 @@ pub enum FeatureBank {
     /// In a GPU's memory.
     #[cfg(feature = "cuda")]
     Cuda(DeviceBank),
+}
+
+/// A feature bank on the host.
+pub enum HostBank<'a> {
+    /// Where the features were extracted.
+    Own(&'a Bank),
+    /// Copied from a GPU.
+    Copy(Bank),
+}
+
+impl Deref for HostBank<'_> {
+    type Target = Bank;
+
+    fn deref(&self) -> &Bank {
+        match self {
+            HostBank::Own(bank) => bank,
+            HostBank::Copy(bank) => bank,
+        }
+    }
 }
 
 /// A head in training, where it is.
@@ -118,18 +140,22 @@ impl FeatureBank {
         }
     }
 
-    /// The bank on the host, for what runs there only.
+    /// The bank on the host, for what runs there only: a GPU's is copied, within `memory`.
     ///
     /// # Errors
-    /// [`Error::Device`] where it is on a GPU; `what` needs it.
-    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "there is nowhere else"))]
-    pub fn host(&self, what: &str) -> Result<&Bank, Error> {
+    /// Where the device fails, or the copy cannot be kept.
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "nothing is copied"))]
+    pub fn host(&self, memory: &BankMemory) -> Result<HostBank<'_>, Error> {
         match self {
-            FeatureBank::Host(bank) => Ok(bank),
+            FeatureBank::Host(bank) => Ok(HostBank::Own(bank)),
             #[cfg(feature = "cuda")]
-            FeatureBank::Cuda(_) => Err(Error::Device(format!(
-                "{what} runs on the processor only\n\nhint: use `--device cpu`"
-            ))),
+            FeatureBank::Cuda(bank) => {
+                let mut copy = BankBuilder::new(bank.dim(), bank.rows_per_image(), memory.budget, &memory.spill)?;
+                for image in 0..bank.images() {
+                    copy.push(&bank.image(image)?)?;
+                }
+                Ok(HostBank::Copy(copy.finish()?))
+            }
         }
     }
 

@@ -8,6 +8,9 @@ use simplenet_report::benchmarks;
 use super::{cpu, cuda, publish};
 use crate::workspace;
 
+/// What made the rows of `results/bench-amx/cpu.csv`.
+const AMX_COMMAND: &str = "cargo xtask bench cpu --peers --quick --threads 1,2 --out results/bench-amx";
+
 /// Renews the tables of `results/bench/cuda.csv` and of the processor of `results/bench-amx/cpu.csv`.
 pub(crate) fn run() -> Result<ExitCode> {
     let root = workspace::root()?;
@@ -15,7 +18,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     let cuda = benchmarks::read_or_empty(&root.join("results/bench/cuda.csv"))?;
     publish(&document, "bench-cuda", cuda::COMMAND, &cuda)?;
     let amx = benchmarks::read_or_empty(&root.join("results/bench-amx/cpu.csv"))?;
-    cpu::publish_all(&document, "bench-amx", &amx)?;
+    cpu::publish_all(&document, "bench-amx", AMX_COMMAND, &amx)?;
     println!("renewed {}", document.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -115,7 +115,7 @@ impl Exhibits {
 }
 
 /// Of every cell the rows of one configuration: the one that was finished last, or that failed last where none was.
-fn newest(rows: &[Row]) -> Vec<Row> {
+pub(crate) fn newest(rows: &[Row]) -> Vec<Row> {
     let cell = |row: &Row| {
         let names = [&row.variant, &row.protocol, &row.dataset, &row.category, &row.backbone].map(String::clone);
         (names, row.seed)

@@ -91,7 +91,7 @@ fn costs(part: &Part, variants: &[&str]) -> (String, Table) {
             percent(Metric::ImageAuroc),
             percent(Metric::PixelAuroc),
             percent(Metric::Aupro),
-            mean(&|row| row.ms_per_image.map(|milliseconds| 1e3 / milliseconds), 1),
+            number(images_per_second(&rows), 1),
             mean(&|row| row.train_seconds, 1),
             number(measured(part, variant, "model_bytes").map(|bytes| bytes / 1e6), 1),
             number(measured(part, variant, "peak_bytes").map(|bytes| bytes / 1e6), 0),
@@ -108,6 +108,12 @@ fn costs(part: &Part, variants: &[&str]) -> (String, Table) {
         ],
     };
     (part.mean_caption(), table)
+}
+
+/// Of as many images of each row: the inverse of the mean time, not the mean of inverses.
+fn images_per_second(rows: &[&Row]) -> Option<f64> {
+    let times: Vec<f64> = rows.iter().filter_map(|row| row.ms_per_image).collect();
+    mean_and_deviation(&times).map(|(mean, _)| 1e3 / mean)
 }
 
 fn columns(first: &str, numbers: &[&str]) -> Vec<Column> {

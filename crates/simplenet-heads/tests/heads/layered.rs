@@ -57,9 +57,19 @@ proptest! {
 #[test]
 fn layers_that_do_not_fit_are_refused() {
     let head = trained(9, Adaptor::Linear { bias: false }, 1);
+    for columns in [vec![0..4], vec![1..9], vec![0..4, 5..9], vec![]] {
+        let refused = head.layered_scorer(&columns, Precision::F32);
+        assert!(
+            matches!(refused, Err(Error::Columns { .. })),
+            "{columns:?} leave channels out"
+        );
+    }
     let refused = head.layered_scorer(&[0..4, 4..10], Precision::F32);
     let message = refused.expect_err("ten columns of nine").to_string();
-    assert_eq!(message, "a layer is to have columns 4..10, but the head has 9 channels");
+    assert_eq!(
+        message,
+        "the layers are to have columns [0..4, 4..10], which do not make up the 9 channels of the head"
+    );
 
     let scorer = head
         .layered_scorer(&[0..4, 4..9], Precision::F32)

@@ -99,7 +99,7 @@ impl<T: Element> Network<T> {
         let values = graph.nodes().len() + 1;
         let channels: Vec<usize> = (0..values).map(|value| graph.channels(ValueId(value))).collect();
         let mut pixel_strides: Vec<usize> = channels.iter().map(|&channels| pixel_stride::<T>(channels)).collect();
-        if image_stays_dense(graph, outputs, &needed) {
+        if image_stays_dense(graph, outputs, &needed, kernels.winograd.is_some()) {
             pixel_strides[0] = channels[0].next_multiple_of(kernels.step);
         }
         let pack = Packing {
@@ -164,12 +164,14 @@ fn reads(node: &Node) -> (ValueId, Option<ValueId>) {
     }
 }
 
-/// Whether only dense convolutions read the image. Then its pixels are stored without filling vectors, and a row of the
-/// stem's kernel is one contiguous piece (7 × 3 = 21 terms) instead of many short ones.
-fn image_stays_dense(graph: &Graph, outputs: &[ValueId], needed: &[bool]) -> bool {
+/// Whether only plain dense convolutions read the image; the others read whole vectors of channels. Then its pixels are
+/// stored without filling vectors, and a row of the stem's kernel is one contiguous piece (7 × 3 = 21 terms) instead of many
+/// short ones.
+fn image_stays_dense(graph: &Graph, outputs: &[ValueId], needed: &[bool], has_winograd: bool) -> bool {
+    let is_dense = |conv: &Conv| conv.groups == 1 && !(has_winograd && suits_winograd(conv));
     let all_dense = graph.nodes().iter().enumerate().all(|(index, node)| match node {
         _ if !needed[index + 1] => true,
-        Node::Conv(conv) => conv.residual != Some(ValueId::INPUT) && (conv.input != ValueId::INPUT || conv.groups == 1),
+        Node::Conv(conv) => conv.residual != Some(ValueId::INPUT) && (conv.input != ValueId::INPUT || is_dense(conv)),
         Node::MaxPool(pool) => pool.input != ValueId::INPUT,
     });
     all_dense && !outputs.contains(&ValueId::INPUT)
@@ -186,6 +188,12 @@ pub(super) fn pixel_stride<T>(channels: usize) -> usize {
     }
 }
 
+fn suits_winograd(conv: &Conv) -> bool {
+    // With fewer channels the transforms would cost more than they save.
+    const CHANNELS: usize = 32;
+    (conv.kernel, conv.stride, conv.groups) == (3, 1, 1) && conv.in_channels.min(conv.out_channels) >= CHANNELS
+}
+
 struct Packing<T: 'static> {
     kernels: &'static Kernels<T>,
     /// Whether weights are rounded to bf16, whatever they are stored as.
@@ -194,18 +202,11 @@ struct Packing<T: 'static> {
 
 impl<T: Element> Packing<T> {
     fn work(&self, conv: &Conv, pixel_stride: usize) -> Work<T> {
-        // With fewer channels the transforms would cost more than they save.
-        const WINOGRAD_CHANNELS: usize = 32;
         if conv.groups != 1 {
             return Work::Depthwise(self.depthwise(conv));
         }
         match &self.kernels.winograd {
-            Some(kernels)
-                if (conv.kernel, conv.stride) == (3, 1)
-                    && conv.in_channels.min(conv.out_channels) >= WINOGRAD_CHANNELS =>
-            {
-                Work::Winograd(self.winograd(conv, kernels))
-            }
+            Some(kernels) if suits_winograd(conv) => Work::Winograd(self.winograd(conv, kernels)),
             _ => Work::Dense(self.dense(conv, pixel_stride)),
         }
     }

@@ -9,9 +9,9 @@ use crate::graph::GraphError;
 /// a block, which are read again for every strip of pixels.
 const CHUNK_BYTES: usize = 384 * 1024;
 
-/// What a task of a Winograd convolution has transformed and not yet multiplied: it is read again for every block of
-/// channels.
-const TRANSFORMED_BYTES: usize = 1024 * 1024;
+/// What a task of a Winograd convolution has transformed, which is read again for every block of channels, and the
+/// products of one block.
+const WINOGRAD_BYTES: usize = 1024 * 1024;
 
 /// A value in the arena of one image, with zeros around it for the convolutions that read it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,10 +70,9 @@ pub(super) struct Plan {
     pub(super) steps: Vec<StepPlan>,
     /// Elements of the arena of one image.
     pub(super) arena: usize,
-    /// Elements that the Winograd convolutions need at most: for the transformed inputs of a whole image, for those of
-    /// a chunk, and for the products of a chunk.
-    pub(super) transformed: usize,
+    /// Elements of the transformed inputs of a chunk of a Winograd convolution, at most.
     pub(super) transformed_chunk: usize,
+    /// Elements of the products of such a chunk with one block of channels, at most.
     pub(super) products: usize,
 }
 
@@ -84,12 +83,15 @@ impl Plan {
         let mut places = sizes(network, height, width)?;
         pad(network, &mut places);
         let arena = allocate(network, &mut places);
-        let steps = network.steps.iter().map(|step| step_plan(step, &places)).collect();
+        let steps = network
+            .steps
+            .iter()
+            .map(|step| step_plan(step, &places, network.kernels.lanes))
+            .collect();
         let mut plan = Plan {
             places,
             steps,
             arena,
-            transformed: 0,
             transformed_chunk: 0,
             products: 0,
         };
@@ -98,7 +100,6 @@ impl Plan {
                 let Tiling { rows, columns } = step_plan.tiling;
                 let chunk = step_plan.rows_per_chunk.min(rows) * columns;
                 let products = winograd.products_len(chunk, network.kernels.lanes);
-                plan.transformed = plan.transformed.max(winograd.transformed_len(rows * columns));
                 plan.transformed_chunk = plan.transformed_chunk.max(winograd.transformed_len(chunk));
                 plan.products = plan.products.max(products);
             }
@@ -216,7 +217,7 @@ fn allocate<T: Element>(network: &Network<T>, places: &mut [Place]) -> usize {
     arena
 }
 
-fn step_plan<T: Element>(step: &Step<T>, places: &[Place]) -> StepPlan {
+fn step_plan<T: Element>(step: &Step<T>, places: &[Place], lanes: usize) -> StepPlan {
     let (input, output) = (&places[step.input], &places[step.output]);
     let (top, _) = step.padding.before_after(input.height, step.kernel, step.stride);
     let (left, _) = step.padding.before_after(input.width, step.kernel, step.stride);
@@ -235,8 +236,9 @@ fn step_plan<T: Element>(step: &Step<T>, places: &[Place]) -> StepPlan {
     let (tiling, rows_per_chunk) = match &step.work {
         Work::Winograd(winograd) => {
             let tiling = Tiling::of(output.height, output.width);
-            let bytes_per_row = winograd.transformed_len(tiling.columns) * size_of::<T>();
-            (tiling, TRANSFORMED_BYTES / bytes_per_row.max(1))
+            let of_one_row = winograd.transformed_len(tiling.columns) + winograd.products_len(tiling.columns, lanes);
+            let bytes_per_row = of_one_row * size_of::<T>();
+            (tiling, WINOGRAD_BYTES / bytes_per_row.max(1))
         }
         _ => {
             let bytes_per_row = step.stride * input.row * size_of::<T>();

@@ -157,16 +157,14 @@ impl Cut {
     }
 
     /// Whether the tasks of a Winograd convolution transform what they multiply. They then find it in their own cache,
-    /// but each reads all of the weights, so there must be more tiles than weights, and rows enough for all threads.
-    fn alone<T: Element>(self, winograd: &Winograd<T>, step_plan: &StepPlan, images: usize) -> bool {
-        let Cut::Tasks { threads } = self else {
+    /// but each reads all of the weights, so those must not be much more than what is transformed, and there must be
+    /// rows enough for all threads.
+    fn alone<T: Element>(self, winograd: &Winograd<T>, step_plan: &StepPlan) -> bool {
+        if matches!(self, Cut::Whole) {
             return true;
-        };
+        }
         let Tiling { rows, columns } = step_plan.tiling;
-        let chunks = self.chunks(step_plan);
-        chunks * 2 <= rows
-            && images * chunks >= threads
-            && winograd.weights.len() <= 2 * winograd.transformed_len(rows * columns)
+        self.chunks(step_plan) * 2 <= rows && winograd.weights.len() <= 2 * winograd.transformed_len(rows * columns)
     }
 
     fn for_each(self, tasks: usize, task: impl Fn(usize) + Send + Sync) {
@@ -206,7 +204,7 @@ impl<T: Element> Network<T> {
                 })
                 .collect();
             match &step.work {
-                Work::Winograd(winograd) if cut.alone(winograd, step_plan, jobs.len()) => {
+                Work::Winograd(winograd) if cut.alone(winograd, step_plan) => {
                     run_winograd_alone(winograd, kept, &on, cut);
                 }
                 Work::Winograd(winograd) => run_winograd_together(winograd, kept, &on, cut),
@@ -340,7 +338,8 @@ fn run_winograd_together<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>, on:
         return;
     };
     let rows = step_plan.tiling.rows;
-    let mut buffers: Vec<AlignedBuffer<T>> = on.iter().map(|_| kept.transformed.take(plan.transformed)).collect();
+    let len = winograd.transformed_len(rows * step_plan.tiling.columns);
+    let mut buffers: Vec<AlignedBuffer<T>> = on.iter().map(|_| kept.transformed.take(len)).collect();
     let all: Vec<Transformed<T>> = buffers
         .iter_mut()
         .map(|buffer| Transformed {

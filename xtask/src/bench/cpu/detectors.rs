@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use rayon::prelude::*;
 use simplenet::config::Sizes;
-use simplenet::{Detector, DetectorConfig, Method, Source, open_upright};
+use simplenet::{Detector, DetectorConfig, Method, Model, Source, open_upright};
 use simplenet_backbone::{Arch, Precision, Stage};
 use simplenet_data::toy::{CATEGORIES, Shot, render};
 use simplenet_kernels::engine::{Engine, EngineConfig};
@@ -124,18 +124,20 @@ fn judge(detector: &Detector, path: &Path, batch: usize) -> Result<()> {
 }
 
 /// The stages of one image's way, each alone, on all threads.
-fn stages(bench: &mut Bench, network: &Network, detector: &Detector, photographs: &Photographs) -> Result<()> {
+fn stages(bench: &mut Bench, backbone: &Network, detector: &Detector, photographs: &Photographs) -> Result<()> {
     let threads = bench.threads.iter().copied().max().unwrap_or(1);
     let model_config = &detector.config().model;
     let precision = model_config.features.precision;
     let pipeline = detector.pipeline();
     let outputs = [
-        network.backbone.tap(Stage::Layer2)?,
-        network.backbone.tap(Stage::Layer3)?,
+        backbone.backbone.tap(Stage::Layer2)?,
+        backbone.backbone.tap(Stage::Layer3)?,
     ];
     let isa = bench.isa;
-    let engine = Engine::compile(network.backbone.graph(), &outputs, EngineConfig { precision, isa })?;
-    let scorer = detector.model();
+    let engine = Engine::compile(backbone.backbone.graph(), &outputs, EngineConfig { precision, isa })?;
+    let Model::SimpleNet(network) = detector.model() else {
+        bail!("the stages are those of SimpleNet, but the detector is another method's");
+    };
     let side = pipeline.preprocess().crop();
     let pool = pool(threads)?;
     for (photograph, path) in SIDES.into_iter().zip(&photographs.defective) {
@@ -144,9 +146,9 @@ fn stages(bench: &mut Bench, network: &Network, detector: &Detector, photographs
         let shape = [1, 3, side, side];
         let features = engine.run(&input, shape)?;
         let features: Vec<_> = features.iter().collect();
-        let rows = patch::mean_embed(&features, model_config.features.patch)?;
-        let patches = scorer.score(&rows.data)?;
-        let grid = [1, rows.h, rows.w];
+        let layers = patch::mean_layers(&features, model_config.features.patch)?;
+        let patches = pipeline.scores(detector.model(), &input)?;
+        let grid = [1, layers[0].share.h, layers[0].share.w];
         let blur = model_config.evaluate.blur_sigma;
         let budget = bench.budget;
         let timings = pool.install(|| -> Result<_> {
@@ -157,10 +159,10 @@ fn stages(bench: &mut Bench, network: &Network, detector: &Detector, photographs
                 (
                     "patches",
                     measure(budget, || {
-                        Ok(patch::mean_embed(&features, model_config.features.patch)?)
+                        Ok(patch::mean_layers(&features, model_config.features.patch)?)
                     })?,
                 ),
-                ("head", measure(budget, || Ok(scorer.score(&rows.data)?))?),
+                ("head", measure(budget, || Ok(network.score_layers(&layers)?))?),
                 (
                     "map",
                     measure(budget, || Ok(maps::anomaly_maps(&patches, grid, [side, side], blur)?))?,
@@ -171,8 +173,8 @@ fn stages(bench: &mut Bench, network: &Network, detector: &Detector, photographs
         let mut new = Vec::new();
         for (stage, timing) in timings {
             let row = Benchmark {
-                model: model(network.arch, photograph),
-                weights: network.weights.clone(),
+                model: model(backbone.arch, photograph),
+                weights: backbone.weights.clone(),
                 ..bench.row(&format!("stage: {stage}"), precision, threads, 1)
             };
             new.push(timing.fill(row));

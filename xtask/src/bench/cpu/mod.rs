@@ -37,6 +37,9 @@ pub(crate) struct Arguments {
     /// A fifth of the time for each timing, and at least 3 rounds instead of 5
     #[arg(long)]
     quick: bool,
+    /// Renew the tables of docs/performance.md with what this processor has measured
+    #[arg(long)]
+    publish: bool,
     /// Beside PyTorch, ONNX Runtime and OpenVINO, from PyPI in an environment in the cache folder
     #[arg(long)]
     peers: bool,
@@ -96,9 +99,6 @@ struct Network {
 
 const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
 
-/// What makes all rows that the document shows.
-const COMMAND: &str = "cargo xtask bench cpu --peers";
-
 /// Images per call.
 const BATCHES: [usize; 2] = [1, 8];
 
@@ -149,24 +149,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         println!("{}", table.to_text());
     }
     println!("rows in {}", bench.file.display());
-    let document = root.map(|root| root.join("docs/performance.md"));
-    if let Some(document) = document.filter(|path| path.is_file() && arguments.out.is_none()) {
+    if arguments.publish {
+        let document = workspace::root()?.join("docs/performance.md");
         // All that this processor has measured, in several runs perhaps.
         let mut known = benchmarks::read_or_empty(&bench.file)?;
         known.retain(|row| row.device == bench.device);
-        publish_all(&document, "bench-cpu", &known)?;
+        publish_all(&document, "bench-cpu", &workspace::command(), &known)?;
+        println!("renewed {}", document.display());
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Every table of one processor's rows, between the markers `marker`, `marker-scaling` and `marker-stages` of `document`.
-pub(super) fn publish_all(document: &Path, marker: &str, rows: &[Benchmark]) -> Result<()> {
-    publish(document, marker, COMMAND, &stages::others(rows))?;
+pub(super) fn publish_all(document: &Path, marker: &str, command: &str, rows: &[Benchmark]) -> Result<()> {
+    publish(document, marker, command, &stages::others(rows))?;
     if let Some(table) = scaling::table(rows) {
-        publish_table(document, &format!("{marker}-scaling"), COMMAND, &table)?;
+        publish_table(document, &format!("{marker}-scaling"), command, &table)?;
     }
     if let Some(table) = stages::table(rows) {
-        publish_table(document, &format!("{marker}-stages"), COMMAND, &table)?;
+        publish_table(document, &format!("{marker}-stages"), command, &table)?;
     }
     Ok(())
 }
