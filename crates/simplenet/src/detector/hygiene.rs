@@ -51,11 +51,10 @@ pub(crate) fn duplicates(images: &Images, standardizer: &Standardizer) -> Vec<Du
             let candidates = (first + 1..count).filter(|&second| {
                 squares(first) == squares(second) && distance(&means[first], &means[second]) < NEARLY_THE_SAME
             });
-            let measured = candidates.map(|second| {
+            let near = candidates.filter_map(|second| {
                 let pairs = images.squares(first).zip(images.squares(second));
-                (second, scaled_distance(pairs, standardizer))
+                Some((second, scaled_distance(pairs, standardizer, NEARLY_THE_SAME)?))
             });
-            let near = measured.filter(|(_, distance)| *distance < NEARLY_THE_SAME);
             let described = near.map(|(second, distance)| Duplicate {
                 first: images.names[first].clone(),
                 second: images.names[second].clone(),
@@ -101,18 +100,25 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
     (sum / a.len() as f32).sqrt()
 }
 
-fn scaled_distance<'a>(pairs: impl Iterator<Item = (&'a [f32], &'a [f32])>, standardizer: &Standardizer) -> f32 {
+/// `None` where it is not below `limit`, which mostly shows after a few rows.
+fn scaled_distance<'a>(
+    pairs: impl Iterator<Item = (&'a [f32], &'a [f32])> + Clone,
+    standardizer: &Standardizer,
+    limit: f32,
+) -> Option<f32> {
     let dim = standardizer.dim();
-    let (mut sum, mut count) = (0.0_f64, 0);
-    for (a, b) in pairs {
-        count += a.len();
-        for (a, b) in a.chunks_exact(dim).zip(b.chunks_exact(dim)) {
-            let differences = a.iter().zip(b).zip(standardizer.scale());
-            let squares = differences.map(|((a, b), scale)| ((a - b) * scale) * ((a - b) * scale));
-            sum += f64::from(squares.sum::<f32>());
+    let count: usize = pairs.clone().map(|(a, _)| a.len()).sum();
+    let most = f64::from(limit).powi(2) * count as f64;
+    let mut sum = 0.0_f64;
+    for (a, b) in pairs.flat_map(|(a, b)| a.chunks_exact(dim).zip(b.chunks_exact(dim))) {
+        let differences = a.iter().zip(b).zip(standardizer.scale());
+        let squares = differences.map(|((a, b), scale)| ((a - b) * scale) * ((a - b) * scale));
+        sum += f64::from(squares.sum::<f32>());
+        if sum >= most {
+            return None;
         }
     }
-    (sum / count as f64).sqrt() as f32
+    Some((sum / count as f64).sqrt() as f32)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::arguments::Predict;
 use crate::inputs::{self, Input};
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::{Outcome, picture};
+use crate::{Outcome, options, picture};
 
 /// Images that are judged at once: enough work for every core, little memory.
 pub(crate) const BATCH: usize = 8;
@@ -100,7 +100,7 @@ pub(crate) fn line(file: String, judged: &Judged) -> Line<'_> {
             regions: &prediction.regions,
         },
         Err(error) => Said::Failed {
-            error: error.to_string(),
+            error: options::explain(error, "--tile"),
         },
     };
     Line {
@@ -203,7 +203,13 @@ impl Sink<'_> {
 fn csv_line(file: &str, prediction: &Result<Prediction, Error>) -> String {
     let prediction = match prediction {
         Ok(prediction) => prediction,
-        Err(error) => return format!("{},,,,,,,,,,{}", quoted(file), quoted(&error.to_string())),
+        Err(error) => {
+            return format!(
+                "{},,,,,,,,,,{}",
+                quoted(file),
+                quoted(&options::explain(error, "--tile"))
+            );
+        }
     };
     let verdict = match prediction.verdict {
         Verdict::Good => "good",
