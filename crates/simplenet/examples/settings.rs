@@ -32,7 +32,7 @@ const fn training(
 
 const RESNET: &str = "data/weights/resnet18.safetensors";
 
-const TRAININGS: [Training; 13] = [
+const TRAININGS: [Training; 10] = [
     training(
         &[],
         &[
@@ -41,9 +41,7 @@ const TRAININGS: [Training; 13] = [
             ("5 % false rejects", &["--max-false-reject", "0.05"]),
         ],
     ),
-    training(&["--vectors", "10000"], &[("10000 vectors", &[])]),
     training(&["--vectors", "20000"], &[("20000 vectors", &[])]),
-    training(&["--folds", "10"], &[("10 folds", &[])]),
     training(&["--method", "simplenet"], &[("simplenet", &[])]),
     training(
         &["--method", "simplenet", "--auto-stop"],
@@ -52,7 +50,6 @@ const TRAININGS: [Training; 13] = [
     training(&["--method", "padim"], &[("padim", &[])]),
     training(&["--middle", "224"], &[("middle 224 of 256", &[])]),
     training(&["--resize", "320", "--tile", "320"], &[("320", &[])]),
-    training(&["--resize", "384", "--tile", "384"], &[("384", &[])]),
     training(&["--resize", "512", "--tile", "512"], &[("512", &[])]),
     training(&["--resize", "512"], &[("512 in tiles of 256", &[])]),
     training(&["--backbone", "resnet18", "--weights", RESNET], &[("ResNet-18", &[])]),

@@ -66,17 +66,15 @@ pub(crate) fn duplicates(images: &Images, standardizer: &Standardizer) -> Vec<Du
     pairs.concat()
 }
 
-/// Whether the loss of the last epochs swings by more than half of what it is.
+/// Whether the loss of the last epochs goes up and down by more than half of what it is; a loss that still falls does not.
 pub(crate) fn oscillates(training: &[EpochCard]) -> bool {
     if training.len() < 2 * LAST_EPOCHS {
         return false;
     }
-    let losses = training[training.len() - LAST_EPOCHS..].iter().map(|epoch| epoch.loss);
-    let (low, high) = losses.clone().fold((f64::MAX, f64::MIN), |(low, high), loss| {
-        (low.min(loss), high.max(loss))
-    });
-    let mean = losses.sum::<f64>() / LAST_EPOCHS as f64;
-    high - low > 0.5 * mean
+    let last = &training[training.len() - LAST_EPOCHS..];
+    let mean = last.iter().map(|epoch| epoch.loss).sum::<f64>() / LAST_EPOCHS as f64;
+    let rises = last.windows(2).map(|pair| (pair[1].loss - pair[0].loss).max(0.0));
+    rises.sum::<f64>() > 0.5 * mean
 }
 
 fn mean_row<'a>(squares: impl Iterator<Item = &'a [f32]>, standardizer: &Standardizer) -> Vec<f32> {
@@ -124,6 +122,22 @@ fn scaled_distance<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_loss_that_swings_is_told_from_one_that_falls() {
+        let training = |loss: fn(usize) -> f64| -> Vec<EpochCard> {
+            let epochs = (0..20).map(|epoch| EpochCard {
+                epoch: epoch + 1,
+                loss: loss(epoch),
+                normal: 0.0,
+                noised: 0.0,
+            });
+            epochs.collect()
+        };
+        assert!(!oscillates(&training(|epoch| 0.8_f64.powi(epoch as i32))));
+        assert!(!oscillates(&training(|epoch| 0.1 + 0.005 * (epoch % 2) as f64)));
+        assert!(oscillates(&training(|epoch| 0.1 + 0.05 * (epoch % 2) as f64)));
+    }
 
     #[test]
     fn a_score_far_out_is_a_suspect_and_the_highest_of_a_normal_set_is_not() {

@@ -1,3 +1,5 @@
+use simplenet::DetectorConfig;
+
 use crate::support::{factory, names, simplenet, stderr, stdout};
 
 #[test]
@@ -48,6 +50,18 @@ fn usage_errors_are_1_and_help_is_0() {
     );
     let help = simplenet(&["--help".as_ref()]);
     assert!(help.status.success() && stdout(&help).contains("simplenet train good/"));
+    // Where the default cannot be told from an option that was given, the text says it.
+    let usual = DetectorConfig::default();
+    let train = simplenet(&["help".as_ref(), "train".as_ref()]);
+    let text = stdout(&train).split_whitespace().collect::<Vec<_>>().join(" ");
+    for expected in [
+        format!("`{}` if not given", usual.model.method.name()),
+        format!("remembers at most; {} if not given", usual.max_vectors),
+        format!("after resizing; {} if not given", usual.model.preprocess.resize),
+        format!("resized picture; {} if not given", usual.model.preprocess.crop),
+    ] {
+        assert!(text.contains(&expected), "{expected}: {text}");
+    }
     let none = simplenet(&[
         "inspect".as_ref(),
         factory().detector.as_ref(),

@@ -85,6 +85,8 @@ enum Said<'a> {
     },
     Failed {
         error: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
     },
 }
 
@@ -99,9 +101,10 @@ pub(crate) fn line(file: String, judged: &Judged) -> Line<'_> {
             inspected: prediction.map.geometry.inspected(),
             regions: &prediction.regions,
         },
-        Err(error) => Said::Failed {
-            error: options::explain(error, "--tile"),
-        },
+        Err(error) => {
+            let (error, hint) = error_and_hint(error);
+            Said::Failed { error, hint }
+        }
     };
     Line {
         file,
@@ -197,6 +200,15 @@ impl Sink<'_> {
             self.output.json_line(&line(file, &judged))?;
         }
         Ok(())
+    }
+}
+
+/// What went wrong, and what could help.
+fn error_and_hint(error: &Error) -> (String, Option<String>) {
+    let text = options::explain(error, "--tile");
+    match text.split_once("\n\nhint: ") {
+        Some((error, hint)) => (error.to_string(), Some(hint.to_string())),
+        None => (text, None),
     }
 }
 

@@ -143,8 +143,12 @@ fn remark(detector: &Detector, geometry: &Geometry, output: &Output) {
         ));
     }
     if let Some(found) = &card.auto_stop {
+        let rest = match found.epochs < found.most {
+            true => "",
+            false => " and had not settled; more --epochs may help",
+        };
         output.say(&format!(
-            "note: trained {} of {} epochs; `inspect --json` has the curve",
+            "note: trained {} of {} epochs{rest}; `inspect --json` has the curve",
             found.epochs, found.most
         ));
     }
