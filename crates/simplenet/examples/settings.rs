@@ -3,7 +3,8 @@
 //!
 //!     cargo run --release -p simplenet --example settings -- target/release/simplenet results/detector/settings.csv bottle=data/mvtec/bottle ...
 //!
-//! Rows that are there are not measured again. A set is a folder with train/good, test and ground_truth.
+//! Rows that are there are not measured again; settings of ResNet-18 are left out where its weights are not there. A set is
+//! a folder with train/good, test and ground_truth.
 #![expect(clippy::print_stderr, reason = "progress of an example")]
 
 use std::ffi::OsStr;
@@ -15,15 +16,43 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use simplenet::write_atomic;
 
-/// Name and arguments.
-const SETTINGS: [(&str, &[&str]); 7] = [
-    ("default", &[]),
-    ("confident", &["--confident"]),
-    ("simplenet", &["--method", "simplenet"]),
-    ("padim", &["--method", "padim"]),
-    ("middle 224 of 256", &["--middle", "224"]),
-    ("320", &["--resize", "320", "--tile", "320"]),
-    ("tiles of 256 in 400", &["--resize", "400", "--tile", "256"]),
+/// How to train.
+struct Training {
+    arguments: &'static [&'static str],
+    /// Name of the row, and how the threshold is chosen afterwards; no arguments leave it as it is.
+    rows: &'static [(&'static str, &'static [&'static str])],
+}
+
+const fn training(
+    arguments: &'static [&'static str],
+    rows: &'static [(&'static str, &'static [&'static str])],
+) -> Training {
+    Training { arguments, rows }
+}
+
+const RESNET: &str = "data/weights/resnet18.safetensors";
+
+const TRAININGS: [Training; 10] = [
+    training(
+        &[],
+        &[
+            ("default", &[]),
+            ("confident", &["--max-false-reject", "0.01", "--confident"]),
+            ("5 % false rejects", &["--max-false-reject", "0.05"]),
+        ],
+    ),
+    training(&["--vectors", "20000"], &[("20000 vectors", &[])]),
+    training(&["--method", "simplenet"], &[("simplenet", &[])]),
+    training(
+        &["--method", "simplenet", "--auto-stop"],
+        &[("simplenet with auto-stop", &[])],
+    ),
+    training(&["--method", "padim"], &[("padim", &[])]),
+    training(&["--middle", "224"], &[("middle 224 of 256", &[])]),
+    training(&["--resize", "320", "--tile", "320"], &[("320", &[])]),
+    training(&["--resize", "512", "--tile", "512"], &[("512", &[])]),
+    training(&["--resize", "512"], &[("512 in tiles of 256", &[])]),
+    training(&["--backbone", "resnet18", "--weights", RESNET], &[("ResNet-18", &[])]),
 ];
 
 const HEADER: &str = "set,setting,arguments,images,train_seconds,file_mb,threshold,image_auroc,pixel_auroc,aupro,good,good_rejected,defects,defects_found,evaluate_seconds";
@@ -40,37 +69,63 @@ fn main() -> Result<()> {
     };
     for set in sets {
         let (set, folder) = set.split_once('=').context("a set is NAME=DIR")?;
-        for (name, arguments) in SETTINGS {
-            let key = format!("{set},{name},");
-            if rows.iter().any(|row| row.starts_with(&key)) {
+        for training in &TRAININGS {
+            let key = |name: &str| format!("{set},{name},");
+            let is_there = |name: &str| rows.iter().any(|row| row.starts_with(&key(name)));
+            let missing: Vec<_> = training.rows.iter().filter(|(name, _)| !is_there(name)).collect();
+            let needs_weights = training.arguments.contains(&RESNET);
+            if missing.is_empty() || needs_weights && !Path::new(RESNET).exists() {
                 continue;
             }
-            let row = measure(program, folder, arguments).with_context(|| format!("{set}, {name}"))?;
-            eprintln!("{key}{row}");
-            rows.push(format!("{key}{row}"));
-            write_atomic(out, format!("{}\n", rows.join("\n")).as_bytes())?;
+            let temporary = tempfile::tempdir()?;
+            let file = temporary.path().join("part.simplenet");
+            let trained = train(program, folder, &file, training.arguments)
+                .with_context(|| format!("{set}, {}", training.arguments.join(" ")))?;
+            for (name, threshold) in missing {
+                let row =
+                    measure(program, folder, &file, &trained, threshold).with_context(|| format!("{set}, {name}"))?;
+                let arguments = [training.arguments, threshold].concat().join(" ");
+                rows.push(format!("{}{arguments},{row}", key(name)));
+                eprintln!("{}{row}", key(name));
+                write_atomic(out, format!("{}\n", rows.join("\n")).as_bytes())?;
+            }
         }
     }
     Ok(())
 }
 
-fn measure(program: &str, folder: &str, arguments: &[&str]) -> Result<String> {
-    let temporary = tempfile::tempdir()?;
-    let file = temporary.path().join("part.simplenet");
+/// Images that were trained on, and how long it took.
+struct Trained {
+    images: Value,
+    seconds: f64,
+}
+
+fn train(program: &str, folder: &str, file: &Path, arguments: &[&str]) -> Result<Trained> {
     let mut train: Vec<&OsStr> = vec!["train".as_ref(), folder.as_ref(), "--out".as_ref(), file.as_ref()];
     train.extend(arguments.iter().map(OsStr::new));
     let start = Instant::now();
     let card = run(program, &train)?;
-    let train_seconds = start.elapsed().as_secs_f64();
+    Ok(Trained {
+        images: card["data"]["images"].clone(),
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+fn measure(program: &str, folder: &str, file: &Path, trained: &Trained, threshold: &[&str]) -> Result<String> {
+    if !threshold.is_empty() {
+        let mut change: Vec<&OsStr> = vec!["threshold".as_ref(), file.as_ref()];
+        change.extend(threshold.iter().map(OsStr::new));
+        run(program, &change)?;
+    }
     let start = Instant::now();
     let report = run(program, &["evaluate".as_ref(), file.as_ref(), folder.as_ref()])?;
     let evaluate_seconds = start.elapsed().as_secs_f64();
     let number = |value: &Value| value.as_f64().map_or(String::new(), |value| format!("{value:.4}"));
     Ok(format!(
-        "{},{},{train_seconds:.1},{:.1},{},{},{},{},{},{},{},{},{evaluate_seconds:.1}",
-        arguments.join(" "),
-        card["data"]["images"],
-        std::fs::metadata(&file)?.len() as f64 / 1e6,
+        "{},{:.1},{:.1},{},{},{},{},{},{},{},{},{evaluate_seconds:.1}",
+        trained.images,
+        trained.seconds,
+        std::fs::metadata(file)?.len() as f64 / 1e6,
         number(&report["threshold"]),
         number(&report["image_auroc"]),
         number(&report["pixel_auroc"]),

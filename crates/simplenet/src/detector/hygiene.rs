@@ -51,11 +51,10 @@ pub(crate) fn duplicates(images: &Images, standardizer: &Standardizer) -> Vec<Du
             let candidates = (first + 1..count).filter(|&second| {
                 squares(first) == squares(second) && distance(&means[first], &means[second]) < NEARLY_THE_SAME
             });
-            let measured = candidates.map(|second| {
+            let near = candidates.filter_map(|second| {
                 let pairs = images.squares(first).zip(images.squares(second));
-                (second, scaled_distance(pairs, standardizer))
+                Some((second, scaled_distance(pairs, standardizer, NEARLY_THE_SAME)?))
             });
-            let near = measured.filter(|(_, distance)| *distance < NEARLY_THE_SAME);
             let described = near.map(|(second, distance)| Duplicate {
                 first: images.names[first].clone(),
                 second: images.names[second].clone(),
@@ -67,17 +66,15 @@ pub(crate) fn duplicates(images: &Images, standardizer: &Standardizer) -> Vec<Du
     pairs.concat()
 }
 
-/// Whether the loss of the last epochs swings by more than half of what it is.
+/// Whether the loss of the last epochs goes up and down by more than half of what it is; a loss that still falls does not.
 pub(crate) fn oscillates(training: &[EpochCard]) -> bool {
     if training.len() < 2 * LAST_EPOCHS {
         return false;
     }
-    let losses = training[training.len() - LAST_EPOCHS..].iter().map(|epoch| epoch.loss);
-    let (low, high) = losses.clone().fold((f64::MAX, f64::MIN), |(low, high), loss| {
-        (low.min(loss), high.max(loss))
-    });
-    let mean = losses.sum::<f64>() / LAST_EPOCHS as f64;
-    high - low > 0.5 * mean
+    let last = &training[training.len() - LAST_EPOCHS..];
+    let mean = last.iter().map(|epoch| epoch.loss).sum::<f64>() / LAST_EPOCHS as f64;
+    let rises = last.windows(2).map(|pair| (pair[1].loss - pair[0].loss).max(0.0));
+    rises.sum::<f64>() > 0.5 * mean
 }
 
 fn mean_row<'a>(squares: impl Iterator<Item = &'a [f32]>, standardizer: &Standardizer) -> Vec<f32> {
@@ -101,23 +98,46 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
     (sum / a.len() as f32).sqrt()
 }
 
-fn scaled_distance<'a>(pairs: impl Iterator<Item = (&'a [f32], &'a [f32])>, standardizer: &Standardizer) -> f32 {
+/// `None` where it is not below `limit`, which mostly shows after a few rows.
+fn scaled_distance<'a>(
+    pairs: impl Iterator<Item = (&'a [f32], &'a [f32])> + Clone,
+    standardizer: &Standardizer,
+    limit: f32,
+) -> Option<f32> {
     let dim = standardizer.dim();
-    let (mut sum, mut count) = (0.0_f64, 0);
-    for (a, b) in pairs {
-        count += a.len();
-        for (a, b) in a.chunks_exact(dim).zip(b.chunks_exact(dim)) {
-            let differences = a.iter().zip(b).zip(standardizer.scale());
-            let squares = differences.map(|((a, b), scale)| ((a - b) * scale) * ((a - b) * scale));
-            sum += f64::from(squares.sum::<f32>());
+    let count: usize = pairs.clone().map(|(a, _)| a.len()).sum();
+    let most = f64::from(limit).powi(2) * count as f64;
+    let mut sum = 0.0_f64;
+    for (a, b) in pairs.flat_map(|(a, b)| a.chunks_exact(dim).zip(b.chunks_exact(dim))) {
+        let differences = a.iter().zip(b).zip(standardizer.scale());
+        let squares = differences.map(|((a, b), scale)| ((a - b) * scale) * ((a - b) * scale));
+        sum += f64::from(squares.sum::<f32>());
+        if sum >= most {
+            return None;
         }
     }
-    (sum / count as f64).sqrt() as f32
+    Some((sum / count as f64).sqrt() as f32)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_loss_that_swings_is_told_from_one_that_falls() {
+        let training = |loss: fn(usize) -> f64| -> Vec<EpochCard> {
+            let epochs = (0..20).map(|epoch| EpochCard {
+                epoch: epoch + 1,
+                loss: loss(epoch),
+                normal: 0.0,
+                noised: 0.0,
+            });
+            epochs.collect()
+        };
+        assert!(!oscillates(&training(|epoch| 0.8_f64.powi(epoch as i32))));
+        assert!(!oscillates(&training(|epoch| 0.1 + 0.005 * (epoch % 2) as f64)));
+        assert!(oscillates(&training(|epoch| 0.1 + 0.05 * (epoch % 2) as f64)));
+    }
 
     #[test]
     fn a_score_far_out_is_a_suspect_and_the_highest_of_a_normal_set_is_not() {

@@ -66,14 +66,14 @@ impl Layout {
         let [across, down] = [wide, high].map(|length| Axis::count(length, square[0], overlap));
         if across.saturating_mul(down) > MAX_TILES {
             return Err(Error::Config(format!(
-                "an image of {} x {} takes {across} x {down} squares of {} pixels, and {MAX_TILES} are the most\n\nhint: a smaller `resize` or a larger `crop`",
+                "an image of {} x {} takes {across} x {down} squares of {} pixels, and {MAX_TILES} are the most\n\nhint: a detector with a smaller `preprocess.resize` or a larger `preprocess.crop` takes fewer",
                 size[0], size[1], sizes.crop
             )));
         }
         if across * down > 1 && matches!(config.model.method, Method::Padim(_)) {
             // A position in one of several squares is no position in the picture.
             return Err(Error::Config(format!(
-                "`padim` has a Gaussian for every position and takes no tiles, and an image of {} x {} takes {across} x {down}\n\nhint: judge the middle square only, or use another method",
+                "`padim` has a Gaussian for every position and takes no tiles, and an image of {} x {} takes {across} x {down}\n\nhint: judge the middle square only (`--middle` of `simplenet train`), or use another method",
                 size[0], size[1]
             )));
         }

@@ -1,6 +1,6 @@
 //! What a detector says about an image.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use simplenet_metrics::{MapShape, Regions};
 
 use super::geometry::{Geometry, PixelBox};
@@ -42,6 +42,7 @@ pub struct Region {
     /// Its most anomalous point.
     pub peak: Peak,
     /// The mean of its pixels' centres: column, row.
+    #[serde(serialize_with = "tenths_of_both")]
     pub centroid: [f64; 2],
 }
 
@@ -49,11 +50,22 @@ pub struct Region {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Peak {
     /// Column.
+    #[serde(serialize_with = "tenths")]
     pub x: f64,
     /// Row.
+    #[serde(serialize_with = "tenths")]
     pub y: f64,
     /// Value of the anomaly map there.
     pub score: f32,
+}
+
+/// A coordinate for people and machines: a tenth of a pixel is finer than any map.
+fn tenths<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    ((value * 10.0).round() / 10.0).serialize(serializer)
+}
+
+fn tenths_of_both<S: Serializer>(values: &[f64; 2], serializer: S) -> Result<S::Ok, S::Error> {
+    values.map(|value| (value * 10.0).round() / 10.0).serialize(serializer)
 }
 
 /// The anomaly map of an image: patch scores, enlarged to the resized image and smoothed.
@@ -76,12 +88,15 @@ pub(crate) struct Decision {
     pub(crate) min_area: u64,
 }
 
+/// How far up from the median to the maximum a summit begins.
+const SUMMIT: f32 = 0.75;
+
 impl Decision {
     pub(crate) fn judge(&self, score: f32, values: Vec<f32>, geometry: Geometry) -> Result<Prediction, Error> {
         let mut in_region = vec![false; values.len()];
         let mut regions = Vec::new();
         if score >= self.threshold {
-            let level = self.level(&values);
+            let Level { level, peak } = self.level(&values);
             let marked: Vec<bool> = values.iter().map(|&value| value >= level).collect();
             let shape = MapShape {
                 images: 1,
@@ -94,12 +109,13 @@ impl Decision {
                 sums[run.region as usize].add(run.start..run.end, &values, geometry.columns);
             }
             let described: Vec<Region> = sums.iter().map(|sums| sums.region(&geometry)).collect();
+            let is_kept =
+                |region: &Region| region.area >= self.min_area && peak.is_none_or(|peak| region.peak.score >= peak);
             for run in &found.runs {
-                let kept = described[run.region as usize].area >= self.min_area;
-                in_region[run.start..run.end].fill(kept);
+                in_region[run.start..run.end].fill(is_kept(&described[run.region as usize]));
             }
             regions = described;
-            regions.retain(|region| region.area >= self.min_area);
+            regions.retain(is_kept);
             regions.sort_by(|a, b| b.peak.score.total_cmp(&a.peak.score));
         }
         let verdict = if regions.is_empty() {
@@ -120,18 +136,33 @@ impl Decision {
         })
     }
 
-    /// From which value on a pixel of a defective image's map is part of a region: the pixel threshold, or halfway from
-    /// the median to the maximum where that stays below it. The image's score is the largest *raw* patch score, so a
-    /// defect of one patch may pass while the smoothed map does not, and it still has to be somewhere.
-    fn level(&self, values: &[f32]) -> f32 {
+    /// Which pixels of a defective image's map are in a region: those from the pixel threshold on. The image's score is the
+    /// largest *raw* patch score, so a defect of one patch may pass while the smoothed map stays below; it still has to be
+    /// somewhere, and that is the summit of the map: the region around its maximum, from [`SUMMIT`] of the way up from
+    /// the median.
+    fn level(&self, values: &[f32]) -> Level {
         let highest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         if highest >= self.pixel_threshold {
-            return self.pixel_threshold;
+            return Level {
+                level: self.pixel_threshold,
+                peak: None,
+            };
         }
         let mut sorted = values.to_vec();
         let (_, median, _) = sorted.select_nth_unstable_by(values.len() / 2, f32::total_cmp);
-        0.5 * (*median + highest)
+        Level {
+            level: *median + SUMMIT * (highest - *median),
+            peak: Some(highest),
+        }
     }
+}
+
+/// What makes pixels a region.
+struct Level {
+    /// Values from here on.
+    level: f32,
+    /// Where only the summit counts: its value.
+    peak: Option<f32>,
 }
 
 /// What is summed up over a region, in pixels of the map.
@@ -258,7 +289,10 @@ mod tests {
         let weak: Vec<f32> = map().iter().map(|value| 0.1 * value).collect();
         let prediction = DECISION.judge(1.2, weak, geometry())?;
         assert_eq!(prediction.verdict, Verdict::Defect);
-        assert_eq!(prediction.regions[0].peak.score, 0.1 * 0.9);
+        let [summit] = &prediction.regions[..] else {
+            panic!("one region, not {:?}", prediction.regions);
+        };
+        assert_eq!((summit.peak.score, summit.area), (0.1 * 0.9, 4));
         Ok(())
     }
 }

@@ -340,7 +340,7 @@ fn held_out(
 
 impl Images {
     /// The features of an image, square by square.
-    pub(super) fn squares(&self, image: usize) -> impl Iterator<Item = &[f32]> {
+    pub(super) fn squares(&self, image: usize) -> impl Iterator<Item = &[f32]> + Clone {
         (self.starts[image]..self.starts[image + 1]).map(|square| self.bank.image(square))
     }
 

@@ -75,7 +75,9 @@ fn the_exit_code_says_what_was_seen() {
     assert_eq!(code(&[broken.as_ref()]), Some(1));
     let out = predict(&[broken.as_ref(), good.as_ref()]);
     let lines = lines(&out);
-    assert!(lines[0]["error"].as_str().unwrap().contains("broken.png"));
+    let error = lines[0]["error"].as_str().unwrap();
+    assert!(error.contains("broken.png") && !error.contains("hint"), "{error}");
+    assert!(lines[0]["hint"].is_string());
     assert!(lines[1]["score"].is_number());
 }
 
@@ -134,10 +136,13 @@ fn globs_and_folders_find_the_same_files() {
     let pattern = factory().ring.join("test/*/000.png");
     let by_glob = predict(&[pattern.as_ref()]);
     assert_eq!(lines(&by_glob).len(), 5);
-    // Names that are the same in several folders keep as much of their paths as tells them apart.
+    // Where names are the same in several folders, all keep as much of their paths as tells those apart.
     let maps = tempfile::tempdir().unwrap();
+    let pattern = factory().ring.join("test/*/00?.png");
     predict(&[pattern.as_ref(), "--heatmaps".as_ref(), maps.path().as_ref()]);
-    assert!(maps.path().join("good/000.png").is_file(), "{:?}", names(maps.path()));
+    for name in ["good/000.png", "good/001.png"] {
+        assert!(maps.path().join(name).is_file(), "{:?}", names(maps.path()));
+    }
     let nothing = factory().ring.join("test/*/none*.png");
     let out = predict(&[nothing.as_ref()]);
     assert_eq!(out.status.code(), Some(1));

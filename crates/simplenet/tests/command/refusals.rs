@@ -1,3 +1,5 @@
+use simplenet::DetectorConfig;
+
 use crate::support::{factory, names, simplenet, stderr, stdout};
 
 #[test]
@@ -48,6 +50,18 @@ fn usage_errors_are_1_and_help_is_0() {
     );
     let help = simplenet(&["--help".as_ref()]);
     assert!(help.status.success() && stdout(&help).contains("simplenet train good/"));
+    // Where the default cannot be told from an option that was given, the text says it.
+    let usual = DetectorConfig::default();
+    let train = simplenet(&["help".as_ref(), "train".as_ref()]);
+    let text = stdout(&train).split_whitespace().collect::<Vec<_>>().join(" ");
+    for expected in [
+        format!("`{}` if not given", usual.model.method.name()),
+        format!("remembers at most; {} if not given", usual.max_vectors),
+        format!("after resizing; {} if not given", usual.model.preprocess.resize),
+        format!("resized picture; {} if not given", usual.model.preprocess.crop),
+    ] {
+        assert!(text.contains(&expected), "{expected}: {text}");
+    }
     let none = simplenet(&[
         "inspect".as_ref(),
         factory().detector.as_ref(),
@@ -61,4 +75,53 @@ fn usage_errors_are_1_and_help_is_0() {
 fn quiet_means_data_only() {
     let out = simplenet(&["inspect".as_ref(), factory().detector.as_ref(), "--quiet".as_ref()]);
     assert!(stderr(&out).is_empty() && stdout(&out).starts_with("images "));
+}
+
+#[test]
+fn errors_name_the_options_that_were_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    let out_file = folder.path().join("part.simplenet");
+    for (options, expected) in [
+        (
+            &["--middle", "300"][..],
+            "`--middle` is 300; it must be between 1 and `--resize` = 256",
+        ),
+        (
+            &["--tile", "250"],
+            "`--tile` is 250, and squares that join are a multiple of 8",
+        ),
+        (
+            &["--overlap", "200"],
+            "`--overlap` is 200; at most half of `--tile` = 256",
+        ),
+        (&["--folds", "1"], "`--folds` is 1"),
+        (&["--vectors", "0"], "`--vectors` is 0"),
+        (&["--max-false-reject", "1"], "`--max-false-reject` is 1"),
+        (&["--method", "simplenet", "--noise", "0"], "`--noise` is 0"),
+        (&["--method", "simplenet", "--hidden", "0"], "`--hidden` is 0"),
+        (&["--method", "simplenet", "--epochs", "0"], "`--epochs` is 0"),
+        (
+            &["--auto-stop"],
+            "`--auto-stop` is for `--method simplenet`, and the method is patchcore",
+        ),
+        (
+            &["--method", "padim", "--vectors", "9"],
+            "`--vectors` is for `--method patchcore`, and the method is padim",
+        ),
+    ] {
+        let mut arguments = vec![
+            "train".as_ref(),
+            factory().ring.as_os_str(),
+            "--out".as_ref(),
+            out_file.as_ref(),
+        ];
+        arguments.extend(options.iter().map(std::ffi::OsStr::new));
+        let out = simplenet(&arguments);
+        let message = stderr(&out);
+        assert!(
+            out.status.code() == Some(1) && message.contains(expected),
+            "{options:?}: {message}"
+        );
+    }
+    assert!(names(folder.path()).is_empty());
 }

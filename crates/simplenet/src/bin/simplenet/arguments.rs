@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use simplenet::{Detector, LoadOptions, Method};
 use simplenet_backbone::{Arch, Precision};
 
+/// Heading of the options that every verb has.
+const EVERYWHERE: &str = "Options of every command";
+
 #[derive(Parser)]
 #[command(
     name = "simplenet",
@@ -26,13 +29,13 @@ pub(crate) struct Arguments {
 #[derive(Args, Clone)]
 pub(crate) struct Common {
     /// Print errors and data only
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = EVERYWHERE)]
     pub(crate) quiet: bool,
     /// Print JSON instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
     /// Threads; all cores if not given. Scores do not depend on it
-    #[arg(long, global = true, value_name = "N", value_parser = threads)]
+    #[arg(long, global = true, value_name = "N", value_parser = threads, help_heading = EVERYWHERE)]
     pub(crate) threads: Option<usize>,
 }
 
@@ -82,7 +85,7 @@ pub(crate) struct Train {
     /// A mask of the images' size: its white part is not judged
     #[arg(long, value_name = "FILE")]
     pub(crate) ignore: Option<PathBuf>,
-    /// What is learnt from the features of the good parts, instead of the default
+    /// What is learnt from the features of the good parts; `patchcore` if not given
     #[arg(long, value_enum)]
     pub(crate) method: Option<MethodName>,
     /// Frozen network; all but the default need --weights
@@ -91,28 +94,30 @@ pub(crate) struct Train {
     /// Its checkpoint (.safetensors or .pth)
     #[arg(long, value_name = "FILE")]
     pub(crate) weights: Option<PathBuf>,
-    /// Passes over the images, instead of a number of steps that suits any number of images
+    /// Passes of `simplenet` over the images, instead of a number of steps that suits any number of images
     #[arg(long, value_name = "N")]
     pub(crate) epochs: Option<usize>,
     /// Train `simplenet` only until held-out good images and the same with noise move no further apart
     #[arg(long)]
     pub(crate) auto_stop: bool,
-    /// Width of the discriminator's hidden layer, instead of the backbone's default
+    /// Width of the hidden layer of `simplenet`'s discriminator, instead of the backbone's default
     #[arg(long, value_name = "N")]
     pub(crate) hidden: Option<usize>,
-    /// Standard deviation of the noise that stands for defects, instead of the backbone's default
+    /// Standard deviation of the noise that stands for defects in `simplenet`, instead of the backbone's default
     #[arg(long, value_name = "SIGMA")]
     pub(crate) noise: Option<f64>,
     /// Arithmetic of training and inference; bf16 is faster where the processor has it, and differs in the third digit
     #[arg(long, value_name = "NAME", default_value = "f32")]
     pub(crate) precision: PrecisionArgument,
-    /// Patches that `patchcore` remembers at most
+    /// Patches that `patchcore` remembers at most; 5000 if not given
     #[arg(long, value_name = "N")]
     pub(crate) vectors: Option<usize>,
-    /// Length of the picture's shorter side after resizing: more pixels show smaller defects and take longer
+    /// Length of the picture's shorter side after resizing; 256 if not given. More pixels show smaller defects and take
+    /// longer
     #[arg(long, value_name = "PIXELS")]
     pub(crate) resize: Option<usize>,
-    /// Side of the squares that cover the resized picture where it is larger than one
+    /// Side of the squares that cover the resized picture; 256 if not given, or the picture's shorter side where that is
+    /// less
     #[arg(long, value_name = "PIXELS")]
     pub(crate) tile: Option<usize>,
     /// Pixels that neighbouring squares share; a quarter of a square if not given

@@ -1,6 +1,6 @@
 //! From names on the command line to image files.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -52,19 +52,18 @@ pub(crate) fn images(names: &[PathBuf]) -> Result<Vec<Input>> {
             found.push(Input::alone(name.clone()));
         }
     }
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     found.retain(|input| seen.insert(input.path.clone()));
-    // `a/0.png` and `b/0.png` are told apart by as much of their paths as it takes; whole paths always do.
+    // `a/0.png` and `b/0.png` are told apart by as much of their paths as it takes, and then all are named that way; whole
+    // paths always do.
     let common = common_folder(&found);
     for prefix in [common.as_path(), Path::new("")] {
-        let mut labels = BTreeMap::new();
-        for input in &found {
-            *labels.entry(input.label.clone()).or_insert(0) += 1;
+        let labels: HashSet<&Path> = found.iter().map(|input| input.label.as_path()).collect();
+        if labels.len() == found.len() {
+            break;
         }
         for input in &mut found {
-            if labels[&input.label] > 1 {
-                input.label = whole_label(input.path.strip_prefix(prefix).unwrap_or(&input.path));
-            }
+            input.label = whole_label(input.path.strip_prefix(prefix).unwrap_or(&input.path));
         }
     }
     Ok(found)

@@ -44,11 +44,11 @@ pub(crate) fn run(arguments: &Inspect, output: &Output) -> Result<Outcome> {
         let mut text = summary;
         for reference in &inspection.references {
             let ReferenceScore { file, expected, found } = reference;
-            let _ = write!(
-                text,
-                "\nreference     {file}: {found:.6}, {:.1e} from what was written",
-                (found - expected).abs()
-            );
+            let moved = match (found - expected).abs() {
+                0.0 => "as written".to_string(),
+                distance => format!("{distance:.1e} from what was written"),
+            };
+            let _ = write!(text, "\nreference     {file}: {found:.6}, {moved}");
         }
         text
     })?;

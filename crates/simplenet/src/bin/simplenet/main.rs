@@ -7,6 +7,7 @@ mod evaluate;
 mod inputs;
 mod inspect;
 mod manual;
+mod options;
 mod output;
 mod page;
 mod picture;

@@ -6,7 +6,7 @@ use crate::evaluate::{Curves, Report};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}\
 table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:right;border-bottom:1px solid #d8dde3}td:first-child,th:first-child{text-align:left}\
-figure{display:inline-block;margin:1rem 1rem 0 0}figcaption{font-size:.85em;color:#57606a}text{font:11px system-ui,sans-serif;fill:#57606a}";
+figure{display:inline-block;vertical-align:top;width:302px;margin:1rem .8rem 0 0}figcaption{font-size:.85em;color:#57606a}text{font:11px system-ui,sans-serif;fill:#57606a}";
 
 /// Side of a curve's plot, and width of the strips.
 const SIDE: f64 = 260.0;
@@ -106,7 +106,7 @@ fn strips(report: &Report, curves: &Curves) -> String {
     }
     let _ = write!(
         svg,
-        "<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"0\" y2=\"{height}\" stroke=\"#1b1f24\"/><text x=\"{0:.1}\" y=\"{1}\" text-anchor=\"middle\">threshold</text></svg>",
+        "<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"0\" y2=\"{height}\" stroke=\"#1b1f24\"/><text x=\"{0:.1}\" y=\"{1}\" text-anchor=\"middle\">threshold {threshold:.2}</text></svg>",
         x(threshold),
         height + 14.0
     );

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use simplenet::{AnomalyMap, Rgb8, write_atomic};
 
-/// How much of the picture's own grey shows through at most.
-const OPACITY: f64 = 0.65;
+/// How much the colour covers the picture's own grey at most: whoever looks at a marked place wants to see what is there.
+const OPACITY: f64 = 0.45;
 
 /// The grey image under its anomaly map. `range` is what a normal pixel scores and from where on it is marked: below the
 /// middle of it nothing is coloured, then yellow rises to red at the mark and to violet at twice the way. The

@@ -14,7 +14,7 @@ use crate::arguments::Predict;
 use crate::inputs::{self, Input};
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::{Outcome, picture};
+use crate::{Outcome, options, picture};
 
 /// Images that are judged at once: enough work for every core, little memory.
 pub(crate) const BATCH: usize = 8;
@@ -85,6 +85,8 @@ enum Said<'a> {
     },
     Failed {
         error: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
     },
 }
 
@@ -99,9 +101,10 @@ pub(crate) fn line(file: String, judged: &Judged) -> Line<'_> {
             inspected: prediction.map.geometry.inspected(),
             regions: &prediction.regions,
         },
-        Err(error) => Said::Failed {
-            error: error.to_string(),
-        },
+        Err(error) => {
+            let (error, hint) = error_and_hint(error);
+            Said::Failed { error, hint }
+        }
     };
     Line {
         file,
@@ -200,10 +203,25 @@ impl Sink<'_> {
     }
 }
 
+/// What went wrong, and what could help.
+fn error_and_hint(error: &Error) -> (String, Option<String>) {
+    let text = options::explain(error, "--tile");
+    match text.split_once("\n\nhint: ") {
+        Some((error, hint)) => (error.to_string(), Some(hint.to_string())),
+        None => (text, None),
+    }
+}
+
 fn csv_line(file: &str, prediction: &Result<Prediction, Error>) -> String {
     let prediction = match prediction {
         Ok(prediction) => prediction,
-        Err(error) => return format!("{},,,,,,,,,,{}", quoted(file), quoted(&error.to_string())),
+        Err(error) => {
+            return format!(
+                "{},,,,,,,,,,{}",
+                quoted(file),
+                quoted(&options::explain(error, "--tile"))
+            );
+        }
     };
     let verdict = match prediction.verdict {
         Verdict::Good => "good",

@@ -2,15 +2,15 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow, bail};
 use simplenet::detector::Geometry;
 use simplenet::detector::card::ThresholdCard;
-use simplenet::{Detector, DetectorConfig, Progress as Step};
+use simplenet::{Detector, DetectorConfig, Method, Progress as Step};
 
 use crate::arguments::Train;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::{Outcome, evaluate, inputs, inspect};
+use crate::{Outcome, evaluate, inputs, inspect, options};
 
 /// Below this share of the picture a person should know that the rest is not judged.
 const SHARE_TO_MENTION: f64 = 0.9;
@@ -18,6 +18,7 @@ const SHARE_TO_MENTION: f64 = 0.9;
 pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
     let start = Instant::now();
     let config = config(&arguments);
+    check_method(&arguments, &config.model.method)?;
     let images = inputs::training(&arguments.good)?;
     let mut progress = Progress::new(output);
     let detector = Detector::train(&images, &config, |step| match step {
@@ -32,7 +33,12 @@ pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
         Step::Head { epoch, epochs, .. } => progress.at("training", epoch, epochs),
     });
     progress.end();
-    let detector = detector?;
+    let square = if arguments.middle.is_some() {
+        "--middle"
+    } else {
+        "--tile"
+    };
+    let detector = detector.map_err(|error| anyhow!(options::explain(&error, square)))?;
     detector.save(&arguments.out)?;
     remark(&detector, &detector.usual_geometry()?, output);
     output.say(&format!(
@@ -47,6 +53,29 @@ pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
         output.either(&report, || report.to_text())?;
     }
     Ok(Outcome::default())
+}
+
+/// Refuses options that the method would ignore.
+fn check_method(arguments: &Train, method: &Method) -> Result<()> {
+    let of_simplenet = [
+        ("--auto-stop", arguments.auto_stop),
+        ("--epochs", arguments.epochs.is_some()),
+        ("--hidden", arguments.hidden.is_some()),
+        ("--noise", arguments.noise.is_some()),
+    ];
+    let of_patchcore = [("--vectors", arguments.vectors.is_some())];
+    let (simplenet, patchcore) = (Method::SimpleNet.name(), Method::patchcore().name());
+    let named = of_simplenet.map(|(option, given)| (option, given, simplenet));
+    let others = of_patchcore.map(|(option, given)| (option, given, patchcore));
+    for (option, given, owner) in named.into_iter().chain(others) {
+        if given && method.name() != owner {
+            bail!(
+                "`{option}` is for `--method {owner}`, and the method is {}\n\nhint: add `--method {owner}`, or leave `{option}` out",
+                method.name()
+            );
+        }
+    }
+    Ok(())
 }
 
 fn config(arguments: &Train) -> DetectorConfig {
@@ -71,8 +100,9 @@ fn config(arguments: &Train) -> DetectorConfig {
     }
     let sizes = &mut config.model.preprocess;
     if let Some(resize) = arguments.resize {
-        // Small pictures are one square, large ones several of the usual size.
-        sizes.crop = sizes.crop.min(resize);
+        // Small pictures are one square of whole patches, large ones several of the usual size.
+        let patch = config.model.features.stages.first().map_or(1, |stage| stage.stride());
+        sizes.crop = sizes.crop.min((resize / patch * patch).max(patch));
         sizes.resize = resize;
     }
     if let Some(tile) = arguments.tile {
@@ -113,8 +143,12 @@ fn remark(detector: &Detector, geometry: &Geometry, output: &Output) {
         ));
     }
     if let Some(found) = &card.auto_stop {
+        let rest = match found.epochs < found.most {
+            true => "",
+            false => " and had not settled; more --epochs may help",
+        };
         output.say(&format!(
-            "note: trained {} of {} epochs; `inspect --json` has the curve",
+            "note: trained {} of {} epochs{rest}; `inspect --json` has the curve",
             found.epochs, found.most
         ));
     }

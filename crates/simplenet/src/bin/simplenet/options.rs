@@ -1,0 +1,33 @@
+//! The library speaks of its configuration; a person who typed options hears of those.
+
+use simplenet::Error;
+
+/// Key of the configuration and option of `simplenet train`.
+const OPTIONS: [(&str, &str); 10] = [
+    ("preprocess.resize", "--resize"),
+    ("overlap", "--overlap"),
+    ("max-vectors", "--vectors"),
+    ("folds", "--folds"),
+    ("max-false-reject", "--max-false-reject"),
+    ("epochs", "--epochs"),
+    ("hidden", "--hidden"),
+    ("noise", "--noise"),
+    ("roi", "--roi"),
+    ("ignore", "--ignore"),
+];
+
+/// What an error says, with the options in place of the keys. `square` is the option that sets the side of a square.
+pub(crate) fn explain(error: &Error, square: &str) -> String {
+    let text = error.to_string();
+    let is_about_keys = matches!(
+        error,
+        Error::Config(_) | Error::Heads(simplenet_heads::Error::Config { .. })
+    );
+    if !is_about_keys {
+        return text;
+    }
+    let options = OPTIONS.into_iter().chain([("preprocess.crop", square)]);
+    options.fold(text, |text, (key, option)| {
+        text.replace(&format!("`{key}`"), &format!("`{option}`"))
+    })
+}
