@@ -5,9 +5,9 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use simplenet::config::Config;
 use simplenet::device::FeatureBank;
-use simplenet::{Model, Pipeline, Scores};
+use simplenet::{Features, Model, Pipeline, Scores};
 use simplenet_data::{Dataset, load_images};
-use simplenet_heads::Head;
+use simplenet_heads::{Head, ImageScores};
 use simplenet_report::{Measurement, Row};
 
 /// A number of a cell that is still without its cell.
@@ -118,9 +118,12 @@ pub(crate) fn latencies(
         let sample = &dataset.test[index % dataset.test.len()];
         let start = Instant::now();
         let image = load_images(std::slice::from_ref(sample), pipeline.preprocess())?;
-        let features = pipeline.features(&image)?;
+        let features = pipeline.features_for(model, &image)?;
         let head_start = Instant::now();
-        let scored = model.score_image(&features)?;
+        let scored = match &features {
+            Features::Rows(rows) => model.score_image(rows)?,
+            layers => ImageScores::largest(pipeline.score(model, layers)?),
+        };
         let head = head_start.elapsed();
         let scores = Scores {
             images: vec![scored.image],

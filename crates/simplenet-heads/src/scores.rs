@@ -8,3 +8,11 @@ pub struct ImageScores {
     /// The score of the whole image.
     pub image: f32,
 }
+
+impl ImageScores {
+    /// An image is as anomalous as its most anomalous patch.
+    pub fn largest(patches: Vec<f32>) -> ImageScores {
+        let image = patches.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        ImageScores { patches, image }
+    }
+}

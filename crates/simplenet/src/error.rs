@@ -23,6 +23,10 @@ pub enum Error {
     /// A device that is not there, or cannot do what was asked.
     #[error("{0}")]
     Device(String),
+
+    /// Stages that are not joined were to be scored by something that needs rows.
+    #[error("{0} scores joined rows, but was given the stages of the backbone")]
+    Features(&'static str),
     /// Post-processing of maps.
     #[error(transparent)]
     Maps(#[from] simplenet_kernels::maps::MapError),

@@ -54,5 +54,5 @@ pub use error::Error;
 pub use evaluation::{Evaluation, Scores, Truth};
 pub use method::{Method, Model, Network};
 pub use photo::{is_upright, open_upright};
-pub use pipeline::{BankMemory, Pipeline};
+pub use pipeline::{BankMemory, Features, Pipeline};
 pub use simplenet_data::{Rgb8, Source};

@@ -9,7 +9,7 @@ use simplenet_backbone::Layer;
 use simplenet_heads::padim::{Padim, PadimConfig};
 use simplenet_heads::patchcore::{Coreset, Distance, PatchCore, PatchCoreConfig, Reweight, Sampler, Scoring};
 use simplenet_heads::{
-    Bank, EpochReport, Head, ImageScores, LayeredScorer, Precision, Scorer, Standardizer, StoredTensor, train,
+    Adaptor, Bank, EpochReport, Head, ImageScores, LayeredScorer, Precision, Scorer, Standardizer, StoredTensor, train,
 };
 
 use crate::config::{Config, FeatureScale};
@@ -63,11 +63,16 @@ impl Network {
         })
     }
 
-    /// Patch scores of stages that are not joined yet. `None` where the head is not linear up to the hidden units.
+    /// Whether nothing but linear maps stands before the hidden units.
+    pub fn is_linear(&self) -> bool {
+        self.head.config().adaptor != Adaptor::Mlp
+    }
+
+    /// Patch scores of stages that are not joined yet.
     ///
     /// # Errors
-    /// As [`LayeredScorer::score`].
-    pub fn score_layers(&self, layers: &[Layer]) -> Result<Option<Vec<f32>>, Error> {
+    /// As [`LayeredScorer::score`]; [`Error::Features`] where the head [is not linear](Network::is_linear).
+    pub fn score_layers(&self, layers: &[Layer]) -> Result<Vec<f32>, Error> {
         let scorer = match self.layered.get() {
             Some(scorer) => scorer,
             None => {
@@ -76,10 +81,8 @@ impl Network {
                 self.layered.get_or_init(|| made)
             }
         };
-        match scorer {
-            Some(scorer) => Ok(Some(scorer.score(layers)?)),
-            None => Ok(None),
-        }
+        let scorer = scorer.as_ref().ok_or(Error::Features("an adaptor of two layers"))?;
+        Ok(scorer.score(layers)?)
     }
 }
 
@@ -182,6 +185,15 @@ impl Model {
         Ok(Model::SimpleNet(Box::new(Network::new(head, precision)?)))
     }
 
+    /// The name of its method.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Model::SimpleNet(_) => "simplenet",
+            Model::PatchCore(_) => "patchcore",
+            Model::Padim(_) => "padim",
+        }
+    }
+
     /// Channels of a feature row.
     pub fn dim(&self) -> usize {
         match self {
@@ -209,11 +221,7 @@ impl Model {
     /// As [`Model::score`].
     pub fn score_image(&self, rows: &[f32]) -> Result<ImageScores, Error> {
         match self {
-            Model::SimpleNet(_) => {
-                let patches = self.score(rows)?;
-                let image = patches.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                Ok(ImageScores { patches, image })
-            }
+            Model::SimpleNet(_) => Ok(ImageScores::largest(self.score(rows)?)),
             Model::PatchCore(patchcore) => Ok(patchcore.score_image(rows)?),
             Model::Padim(padim) => Ok(padim.score_image(rows)?),
         }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "cuda")]
 use simplenet_backbone::GpuExtractor;
-use simplenet_backbone::{Backbone, Extractor, Precision};
+use simplenet_backbone::{Backbone, Extractor, Layer, Precision};
 use simplenet_data::{Preprocess, Sample, load_images};
 #[cfg(feature = "cuda")]
 use simplenet_heads::cuda::DeviceBank;
-use simplenet_heads::{Adaptor, Bank, BankBuilder};
+use simplenet_heads::{Bank, BankBuilder};
 
 use crate::config::Config;
 use crate::device::{Device, FeatureBank};
@@ -35,6 +35,14 @@ enum AnyExtractor {
     Cpu(Extractor),
     #[cfg(feature = "cuda")]
     Cuda(GpuExtractor),
+}
+
+/// What a model scores.
+pub enum Features {
+    /// One row per patch, `[images · grid, dim]`.
+    Rows(Vec<f32>),
+    /// The stages on their own grids.
+    Layers(Vec<Layer>),
 }
 
 /// How much memory a bank may take, and where it goes beyond that.
@@ -133,21 +141,32 @@ impl Pipeline {
         }
     }
 
-    /// The patch scores of one prepared batch `[images, 3, crop, crop]`: `[images · grid]`. Equal to scoring
-    /// [`Pipeline::features`] to rounding, and faster: a linear head is applied to each stage on its own grid.
-    pub fn scores(&self, model: &Model, images: &[f32]) -> Result<Vec<f32>, Error> {
-        // A head that is not linear needs the rows.
-        if let (AnyExtractor::Cpu(extractor), Model::SimpleNet(network)) = (&self.extractor, model)
-            && network.head.config().adaptor != Adaptor::Mlp
-        {
-            let crop = self.preprocess.crop();
-            let count = images.len() / self.preprocess.input_len();
-            let layers = extractor.extract_layers(images, [count, 3, crop, crop])?;
-            if let Some(scores) = network.score_layers(&layers)? {
-                return Ok(scores);
+    /// What `model` scores of one prepared batch `[images, 3, crop, crop]`: stages that are not joined yet where it is linear
+    /// up to its hidden units, since they are cheaper to score, and rows otherwise.
+    pub fn features_for(&self, model: &Model, images: &[f32]) -> Result<Features, Error> {
+        match (&self.extractor, model) {
+            (AnyExtractor::Cpu(extractor), Model::SimpleNet(network)) if network.is_linear() => {
+                let crop = self.preprocess.crop();
+                let count = images.len() / self.preprocess.input_len();
+                Ok(Features::Layers(
+                    extractor.extract_layers(images, [count, 3, crop, crop])?,
+                ))
+            }
+            _ => Ok(Features::Rows(self.features(images)?)),
+        }
+    }
+
+    /// The patch scores `[images · grid]` of a batch's features.
+    pub fn score(&self, model: &Model, features: &Features) -> Result<Vec<f32>, Error> {
+        match (features, model) {
+            (Features::Layers(layers), Model::SimpleNet(network)) => network.score_layers(layers),
+            (Features::Layers(_), _) => Err(Error::Features(model.name())),
+            (Features::Rows(rows), _) => {
+                let image = self.grid[0] * self.grid[1] * self.dim();
+                let scores = rows.chunks_exact(image).map(|rows| model.score(rows));
+                Ok(scores.collect::<Result<Vec<_>, _>>()?.concat())
             }
         }
-        model.score(&self.features(images)?)
     }
 
     /// [`Pipeline::bank`] on the device of this pipeline: a GPU keeps the features in its own memory.

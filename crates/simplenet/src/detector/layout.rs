@@ -6,7 +6,7 @@ use simplenet_data::{Rgb8, Window, resized_size};
 use super::geometry::Geometry;
 use super::settings::DetectorConfig;
 use crate::error::Error;
-use crate::method::Method;
+use crate::method::{Method, Model};
 use crate::pipeline::Pipeline;
 
 /// Squares that are extracted at once: enough work for every thread, little memory.
@@ -163,18 +163,41 @@ pub(super) fn extract(
     images: &[(&Rgb8, &Layout)],
     mut each: impl FnMut(&[f32]) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    let [height, width] = pipeline.grid();
+    in_batches(pipeline, images, |inputs| {
+        let rows = pipeline.features(inputs)?;
+        rows.chunks_exact(height * width * pipeline.dim())
+            .try_for_each(&mut each)
+    })
+}
+
+/// The patch scores of every square of some images, image by image and square by square.
+pub(super) fn score(pipeline: &Pipeline, model: &Model, images: &[(&Rgb8, &Layout)]) -> Result<Vec<Vec<f32>>, Error> {
+    let [height, width] = pipeline.grid();
+    let mut squares = Vec::new();
+    in_batches(pipeline, images, |inputs| {
+        let scores = pipeline.score(model, &pipeline.features_for(model, inputs)?)?;
+        squares.extend(scores.chunks_exact(height * width).map(<[f32]>::to_vec));
+        Ok(())
+    })?;
+    Ok(squares)
+}
+
+/// Hands the network's inputs of all squares of some images to `batch`, a few at a time.
+fn in_batches(
+    pipeline: &Pipeline,
+    images: &[(&Rgb8, &Layout)],
+    mut batch: impl FnMut(&[f32]) -> Result<(), Error>,
+) -> Result<(), Error> {
     let jobs: Vec<(usize, usize)> = (images.iter().enumerate())
         .flat_map(|(image, (_, layout))| (0..layout.tiles()).map(move |tile| (image, tile)))
         .collect();
-    let [height, width] = pipeline.grid();
     for jobs in jobs.chunks(BATCH) {
         let inputs: Vec<Vec<f32>> = jobs
             .par_iter()
             .map(|&(image, tile)| input(pipeline, images[image].0, images[image].1, tile))
             .collect::<Result<_, Error>>()?;
-        let rows = pipeline.features(&inputs.concat())?;
-        rows.chunks_exact(height * width * pipeline.dim())
-            .try_for_each(&mut each)?;
+        batch(&inputs.concat())?;
     }
     Ok(())
 }

@@ -218,12 +218,7 @@ impl Detector {
 impl Parts<'_> {
     /// The one way from images to scores and maps.
     fn score(&self, images: &[(&Rgb8, &Layout)]) -> Result<Vec<Scored>, Error> {
-        let mut tiles = Vec::new();
-        layout::extract(self.pipeline, images, |rows| {
-            tiles.push(self.model.score(rows)?);
-            Ok(())
-        })?;
-        let mut tiles = tiles.into_iter();
+        let mut tiles = layout::score(self.pipeline, self.model, images)?.into_iter();
         images
             .iter()
             .map(|(_, layout)| self.finish(layout, tiles.by_ref().take(layout.tiles()).collect()))

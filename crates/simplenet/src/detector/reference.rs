@@ -48,6 +48,7 @@ impl Reference {
 /// The largest patch score of a square as the network sees it, wherever in it.
 pub(super) fn score_crop(crop: &Rgb8, parts: &Parts) -> Result<f32, Error> {
     let input = parts.pipeline.preprocess().normalise(crop);
-    let scores = parts.model.score(&parts.pipeline.features(&input)?)?;
+    let features = parts.pipeline.features_for(parts.model, &input)?;
+    let scores = parts.pipeline.score(parts.model, &features)?;
     Ok(scores.into_iter().fold(f32::NEG_INFINITY, f32::max))
 }

@@ -147,7 +147,7 @@ fn stages(bench: &mut Bench, backbone: &Network, detector: &Detector, photograph
         let features = engine.run(&input, shape)?;
         let features: Vec<_> = features.iter().collect();
         let layers = patch::mean_layers(&features, model_config.features.patch)?;
-        let patches = pipeline.scores(detector.model(), &input)?;
+        let patches = network.score_layers(&layers)?;
         let grid = [1, layers[0].share.h, layers[0].share.w];
         let blur = model_config.evaluate.blur_sigma;
         let budget = bench.budget;

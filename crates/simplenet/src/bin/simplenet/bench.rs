@@ -61,17 +61,11 @@ pub(crate) fn run(arguments: &Bench, output: &Output) -> Result<Outcome> {
     let latency = measure(each, || Ok(detector.predict_file(&arguments.image)?))?;
     let (pipeline, model) = (detector.pipeline(), detector.model());
     let input = detector.prepare(&image)?;
-    let rows = pipeline.features(&input)?;
-    let tile = rows.len() / (input.len() / pipeline.preprocess().input_len());
+    let seen = pipeline.features_for(model, &input)?;
     let whole = measure(each, || Ok(detector.predict(&image)?))?;
     let resize = measure(each, || Ok(detector.prepare(&image)?))?;
-    let features = measure(each, || Ok(pipeline.features(&input)?))?;
-    let head = measure(each, || {
-        Ok(rows
-            .chunks_exact(tile)
-            .map(|rows| model.score(rows))
-            .collect::<Result<Vec<_>, _>>()?)
-    })?;
+    let features = measure(each, || Ok(pipeline.features_for(model, &input)?))?;
+    let head = measure(each, || Ok(pipeline.score(model, &seen)?))?;
     let rest = whole.p50_ms - resize.p50_ms - features.p50_ms - head.p50_ms;
     let parts = vec![
         Part {
