@@ -132,6 +132,11 @@ impl Method {
         }
     }
 
+    /// Whether it remembers features.
+    pub(crate) fn is_patchcore(&self) -> bool {
+        matches!(self, Method::PatchCore(_))
+    }
+
     /// Whether it is trained by steps, with epochs to look at.
     pub(crate) fn is_simplenet(&self) -> bool {
         *self == Method::SimpleNet

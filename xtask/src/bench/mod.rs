@@ -29,7 +29,7 @@ pub(crate) enum Verb {
     Cuda(cuda::Arguments),
     /// Measure what bf16 does to the metrics, beside what another seed does
     Precision(precision::Arguments),
-    /// Renew the tables of rows that came from other machines
+    /// Renew the tables of docs/performance.md whose rows are not of this processor
     Report,
 }
 

@@ -13,7 +13,6 @@ use simplenet_data::{Dataset, mvtec};
 use simplenet_heads::{Bank, Head, Standardizer, train};
 use simplenet_report::{Align, Column, Line, Measurement, Table, measurements};
 
-use super::publish_table;
 use crate::experiment::{self, Library, Protocol, Variant};
 use crate::weights::{Arsenal, Weights};
 use crate::workspace;
@@ -80,13 +79,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         measurements::replace(&file, &new)?;
         all.extend(new);
     }
-    let table = table(arguments, &configs[0], &all);
-    println!("{}", table.to_text());
-    println!("rows in {}", file.display());
-    let document = root.join("docs/performance.md");
-    if arguments.out.is_none() && document.is_file() {
-        publish_table(&document, "bench-precision", &workspace::command(), &table)?;
-    }
+    println!("{}", table(&all).to_text());
+    println!(
+        "rows in {}; `cargo xtask bench report` shows those of results/bench in docs/performance.md",
+        file.display()
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -188,7 +185,7 @@ fn measure(
 }
 
 /// Mean, smallest and largest over the seeds; and how far running in bf16 moves the same head.
-fn table(arguments: &Arguments, config: &Config, rows: &[Measurement]) -> Table {
+pub(super) fn table(rows: &[Measurement]) -> Table {
     let column = |heading: &str, align| Column {
         heading: heading.into(),
         align,
@@ -197,11 +194,13 @@ fn table(arguments: &Arguments, config: &Config, rows: &[Measurement]) -> Table 
     columns.extend(VARIANTS.map(|variant| column(variant, Align::Right)));
     columns.push(column("largest change by running in bf16", Align::Right));
     let mut lines = Vec::new();
-    for category in &arguments.categories {
+    let mut categories: Vec<&str> = rows.iter().map(|row| row.category.as_str()).collect();
+    categories.dedup();
+    for category in categories {
         for (metric, heading) in METRICS.into_iter().zip(["I-AUROC", "P-AUROC"]) {
             let values = |variant: &str| -> Vec<f64> {
                 let of =
-                    |row: &&Measurement| row.category == *category && row.quantity == metric && row.variant == variant;
+                    |row: &&Measurement| row.category == category && row.quantity == metric && row.variant == variant;
                 rows.iter().filter(of).map(|row| 100.0 * row.value).collect()
             };
             let [full, run_in_half, half] = VARIANTS.map(values);
@@ -213,7 +212,7 @@ fn table(arguments: &Arguments, config: &Config, rows: &[Measurement]) -> Table 
             };
             let change = full.iter().zip(&run_in_half).map(|(a, b)| (a - b).abs());
             lines.push(Line::Cells(vec![
-                category.clone(),
+                category.to_string(),
                 heading.into(),
                 spread(&full),
                 spread(&run_in_half),
@@ -222,9 +221,11 @@ fn table(arguments: &Arguments, config: &Config, rows: &[Measurement]) -> Table 
             ]));
         }
     }
-    let notes = vec![format!(
-        "{}, {} seeds, {} epochs, last epoch: mean (smallest to largest).",
-        arguments.backbone, arguments.seeds, config.train.epochs
-    )];
+    let seeds = rows.iter().map(|row| row.seed).max().map_or(0, |last| last + 1);
+    let notes = rows.first().map(|row| {
+        let (backbone, epochs) = (&row.backbone, row.x);
+        format!("{backbone}, {seeds} seeds, {epochs} epochs, last epoch: mean (smallest to largest).")
+    });
+    let notes = notes.into_iter().collect();
     Table { columns, lines, notes }
 }

@@ -1,17 +1,18 @@
-//! `cargo xtask bench report`: the tables of docs/performance.md whose rows came from other machines.
+//! `cargo xtask bench report`: the tables of docs/performance.md whose rows are not of the processor at hand.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use simplenet_report::benchmarks;
+use simplenet_report::{benchmarks, measurements};
 
-use super::{cpu, cuda, publish};
+use super::{cpu, cuda, precision, publish, publish_table};
 use crate::workspace;
 
 /// What made the rows of `results/bench-amx/cpu.csv`.
 const AMX_COMMAND: &str = "cargo xtask bench cpu --peers --quick --threads 1,2 --out results/bench-amx";
 
-/// Renews the tables of `results/bench/cuda.csv` and of the processor of `results/bench-amx/cpu.csv`.
+/// Renews the tables of `results/bench/cuda.csv`, of `results/bench/precision.csv` and of the processor of
+/// `results/bench-amx/cpu.csv`.
 pub(crate) fn run() -> Result<ExitCode> {
     let root = workspace::root()?;
     let document = root.join("docs/performance.md");
@@ -19,6 +20,14 @@ pub(crate) fn run() -> Result<ExitCode> {
     publish(&document, "bench-cuda", cuda::COMMAND, &cuda)?;
     let amx = benchmarks::read_or_empty(&root.join("results/bench-amx/cpu.csv"))?;
     cpu::publish_all(&document, "bench-amx", AMX_COMMAND, &amx)?;
+    let precision = measurements::read_or_empty(&root.join("results/bench/precision.csv"))?;
+    if let Some(row) = precision.first() {
+        let command = format!(
+            "cargo xtask bench precision --backbone {} --epochs {}",
+            row.backbone, row.x
+        );
+        publish_table(&document, "bench-precision", &command, &precision::table(&precision))?;
+    }
     println!("renewed {}", document.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -38,7 +38,7 @@ const HEAD: &str = "head.";
 const ROI: &str = "roi";
 const CHECKSUM: &str = "sha256";
 /// The largest file that is read: a head for 4096 channels has 100 MB.
-const MAX_BYTES: u64 = 1 << 30;
+pub(super) const MAX_BYTES: u64 = 1 << 30;
 
 /// How a detector file is loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use simplenet_data::MaskRule;
 use simplenet_heads::patchcore::Reweight;
 use simplenet_heads::{Adaptor, Loss, Optimizer, Rule, TrainConfig};
 
+use super::file::MAX_BYTES;
 use crate::config::{Config, Evaluate, FeatureScale, Features, HeadShape, Sizes};
 use crate::error::Error;
 use crate::method::Method;
@@ -143,6 +144,16 @@ impl DetectorConfig {
                 "`max-vectors` is 0; PatchCore needs something to remember".into(),
             ));
         }
+        let dim = self.model.feature_config().dim(self.model.features.backbone);
+        let bytes = (self.max_vectors as u64).saturating_mul(4 * dim as u64);
+        if self.model.method.is_patchcore() && bytes > MAX_BYTES / 2 {
+            return Err(Error::Config(format!(
+                "`max-vectors` is {}, and with {dim} channels that is {} MB of memory; at most {} fit a detector file",
+                self.max_vectors,
+                bytes >> 20,
+                MAX_BYTES / 2 / (4 * dim as u64),
+            )));
+        }
         if let Some(overlap) = self.overlap {
             self.check_tiles(overlap)?;
         }
@@ -183,6 +194,14 @@ impl DetectorConfig {
         if overlap > crop / 2 {
             return wrong(format!(
                 "`overlap` is {overlap}; at most half of `preprocess.crop` = {crop} makes sense"
+            ));
+        }
+        // Squares overlap by whole patches, and each has to reach beyond the one before.
+        if overlap.div_ceil(stride) >= crop / stride {
+            return wrong(format!(
+                "`preprocess.crop` is {crop}, {} times the {stride} pixels of a patch, and `overlap` = {overlap} takes all of them; make \
+                 the squares larger or the overlap smaller",
+                crop / stride
             ));
         }
         Ok(())

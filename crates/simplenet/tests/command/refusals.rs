@@ -94,6 +94,14 @@ fn errors_name_the_options_that_were_typed() {
             &["--overlap", "200"],
             "`--overlap` is 200; at most half of `--tile` = 256",
         ),
+        (
+            &["--tile", "8"],
+            "`--tile` is 8, 1 times the 8 pixels of a patch, and `--overlap` = 2 takes all of them",
+        ),
+        (
+            &["--vectors", "9999999"],
+            "`--vectors` is 9999999, and with 152 channels that is",
+        ),
         (&["--folds", "1"], "`--folds` is 1"),
         (&["--vectors", "0"], "`--vectors` is 0"),
         (&["--max-false-reject", "1"], "`--max-false-reject` is 1"),

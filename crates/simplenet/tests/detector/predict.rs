@@ -41,6 +41,7 @@ fn a_prediction_does_not_depend_on_the_file_s_place_or_the_number_of_threads() {
     }
 }
 
+/// An evaluation scores joined rows, a detector each stage on its own grid: equal to rounding.
 #[test]
 fn scores_are_those_of_the_evaluation() {
     let dataset = simplenet_data::folder::load(ring()).unwrap();
@@ -54,7 +55,12 @@ fn scores_are_those_of_the_evaluation() {
         .iter()
         .map(|image| detector().predict(image).unwrap().score)
         .collect();
-    assert_eq!(scores.images, predicted);
+    let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
+    assert!(
+        scores.images.len() == predicted.len() && scores.images.iter().zip(&predicted).all(close),
+        "{:?} and {predicted:?}",
+        scores.images
+    );
 }
 
 #[test]

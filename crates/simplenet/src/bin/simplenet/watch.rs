@@ -1,7 +1,7 @@
 //! `simplenet watch`: judges files as they arrive, each exactly once.
 //!
 //! A file is judged when it has not changed for `--settle` seconds. Its line is appended to `judged.jsonl` and made
-//! durable before the next one is looked at, and the log is all the memory there is: whoever is killed and started again
+//! durable before the next ones are looked at, and the log is all the memory there is: whoever is killed and started again
 //! reads it and goes on. A file whose size or time changes after it was judged is another file.
 
 use std::collections::HashMap;
