@@ -16,6 +16,9 @@ const LOOKS: usize = 20;
 const PATIENCE: usize = 4;
 /// A gain below this share is none.
 const GAIN: f64 = 0.02;
+/// The separation from which on there is something to settle: before noise is told from good features at all, looks differ by
+/// chance.
+const SEPARATED: f64 = 1.0;
 /// The share of images that is held out, one in so many.
 const HELD_OUT: usize = 5;
 /// Seed of the noise that stands for defects here; training draws its own from other numbers.
@@ -47,18 +50,27 @@ pub(super) fn find(
             .map(|square| noise.scores(&images.bank, square, head, &scorer));
         let scores: Vec<[f32; 2]> = scores.collect::<Result<_, Error>>()?;
         curve.push(look(report.epoch, &scores));
-        let settled = curve.len() > best(&curve) + PATIENCE;
-        Ok(if settled {
+        Ok(if has_settled(&curve) {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
         })
     })?;
+    let look = &curve[best(&curve)];
     Ok(AutoStop {
-        epochs: curve[best(&curve)].epoch,
+        epochs: if look.separation < SEPARATED {
+            epochs
+        } else {
+            look.epoch
+        },
         most: epochs,
         curve,
     })
+}
+
+fn has_settled(curve: &[Look]) -> bool {
+    let best = best(curve);
+    curve.len() > best + PATIENCE && curve[best].separation >= SEPARATED
 }
 
 /// The first look that no later one surpasses by a gain worth its time.
@@ -133,20 +145,29 @@ impl Noise {
 mod tests {
     use super::*;
 
+    fn curve(separations: &[f64]) -> Vec<Look> {
+        let looks = separations.iter().enumerate().map(|(index, &separation)| Look {
+            epoch: index + 1,
+            good: 0.0,
+            noised: 0.0,
+            separation,
+        });
+        looks.collect()
+    }
+
     #[test]
     fn the_best_look_is_the_last_one_that_was_worth_its_time() {
-        let curve: Vec<Look> = [1.0, 2.0, 3.0, 3.05, 3.04, 2.9]
-            .into_iter()
-            .enumerate()
-            .map(|(index, separation)| Look {
-                epoch: index + 1,
-                good: 0.0,
-                noised: 0.0,
-                separation,
-            })
-            .collect();
+        let curve = curve(&[1.0, 2.0, 3.0, 3.05, 3.04, 2.9]);
         assert_eq!(best(&curve), 2);
+        assert!(!has_settled(&curve));
         let far = look(1, &[[0.0, 3.0], [1.0, 4.0]]);
         assert_eq!((far.good, far.noised, far.separation), (0.5, 3.5, 6.0));
+    }
+
+    #[test]
+    fn training_settles_after_it_has_begun() {
+        // The looks at a training that had hardly begun.
+        assert!(!has_settled(&curve(&[0.0, 0.23, 0.0, 0.06, 0.14, 0.16])));
+        assert!(has_settled(&curve(&[0.0, 0.23, 3.0, 3.0, 2.9, 3.0, 3.01])));
     }
 }

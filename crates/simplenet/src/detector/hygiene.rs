@@ -6,8 +6,8 @@ use simplenet_heads::Standardizer;
 use super::card::{Duplicate, EpochCard, HeldOut, Suspect};
 use super::training::Images;
 
-/// Two photographs of one part that differ by sensor noise only are about 0.1 apart, those of two parts more than 0.5
-/// (docs/detector.md has the measurement).
+/// Of the 21,736 pairs of bottle (MVTec AD) one lies below, which a person would call the same photograph too; of the
+/// 51,040 of screw none does.
 const NEARLY_THE_SAME: f32 = 0.15;
 
 /// Epochs at the end whose losses are looked at.
