@@ -24,8 +24,8 @@ const HELD_OUT: usize = 5;
 /// Seed of the noise that stands for defects here; training draws its own from other numbers.
 const NOISE_SEED: u64 = 0x5EED_0F57_0B1E;
 
-/// Trains on four fifths of the images and looks at the others now and then. The noise is that of training, on one patch in
-/// a hundred: an image with a small defect, which is what an image score has to tell from a good one.
+/// Trains on four fifths of the images and looks at the others now and then. The noise is as large as that of training, on the
+/// features of one patch in a hundred: an image with a small defect, which is what an image score has to tell from a good one.
 pub(super) fn find(
     images: &Images,
     config: &DetectorConfig,
