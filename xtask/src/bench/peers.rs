@@ -97,7 +97,6 @@ impl Peers {
     /// Runs the network once.
     pub(crate) fn run(&mut self, engine: &str, precision: &str) -> Result<Duration> {
         let seconds: f64 = self.ask(&json!({ "do": "run", "engine": engine, "precision": precision }))?;
-        settle();
         Ok(Duration::from_secs_f64(seconds))
     }
 
@@ -124,7 +123,6 @@ impl Peers {
     /// One step with noise of its own.
     pub(crate) fn train_step(&mut self) -> Result<Duration> {
         let seconds: f64 = self.ask(&json!({ "do": "train_step" }))?;
-        settle();
         Ok(Duration::from_secs_f64(seconds))
     }
 }
@@ -135,11 +133,6 @@ impl Drop for Peers {
         drop(self.requests.take());
         _ = self.child.wait();
     }
-}
-
-/// Worker threads of other engines spin for some milliseconds after their work; the next contestant should not meet them.
-fn settle() {
-    std::thread::sleep(Duration::from_millis(15));
 }
 
 fn read_values(path: &Path) -> Result<Vec<f32>> {

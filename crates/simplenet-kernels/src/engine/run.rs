@@ -11,11 +11,10 @@ use rayon::prelude::*;
 
 use super::buffer::{AlignedBuffer, ArenaPtr};
 use super::lanes::Element;
-use super::pack::{Network, Winograd, Work};
-use super::plan::{Plan, StepPlan};
+use super::pack::{Network, Work};
+use super::plan::Plan;
 use super::task::{On, clear_border};
-use super::winograd::{Tiling, Transformed};
-use super::{FeatureMap, part};
+use super::{FeatureMap, part, winograd};
 use crate::graph::GraphError;
 
 /// Tasks per thread where a step is cut into tasks: enough for threads to even out.
@@ -29,16 +28,16 @@ pub(super) struct Kept<T> {
     plans: Mutex<HashMap<(usize, usize), Arc<Plan>>>,
     arenas: Pool<T>,
     /// Transformed inputs of whole images.
-    transformed: Pool<T>,
+    pub(super) transformed: Pool<T>,
     /// Transformed inputs and products of chunks.
-    scratch: Pool<T>,
+    pub(super) scratch: Pool<T>,
 }
 
 /// Buffers that are not in use.
-struct Pool<T>(Mutex<Vec<AlignedBuffer<T>>>);
+pub(super) struct Pool<T>(Mutex<Vec<AlignedBuffer<T>>>);
 
 impl<T: Element> Pool<T> {
-    fn take(&self, len: usize) -> AlignedBuffer<T> {
+    pub(super) fn take(&self, len: usize) -> AlignedBuffer<T> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match kept {
             Some(buffer) if buffer.len() >= len => buffer,
@@ -46,7 +45,7 @@ impl<T: Element> Pool<T> {
         }
     }
 
-    fn give_back(&self, buffer: AlignedBuffer<T>) {
+    pub(super) fn give_back(&self, buffer: AlignedBuffer<T>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
     }
 }
@@ -124,7 +123,7 @@ pub(super) fn run<T: Element>(
 
 /// Whether the steps of some images are cut into tasks for several threads.
 #[derive(Clone, Copy)]
-enum Cut {
+pub(super) enum Cut {
     /// One thread runs everything.
     Whole,
     Tasks {
@@ -134,7 +133,7 @@ enum Cut {
 
 impl Cut {
     /// Into how many `(chunks of rows, groups of blocks)` a step is cut for each of `images` images.
-    fn of(self, images: usize, rows: usize, rows_per_chunk: usize, blocks: usize) -> (usize, usize) {
+    pub(super) fn of(self, images: usize, rows: usize, rows_per_chunk: usize, blocks: usize) -> (usize, usize) {
         let chunks = rows.div_ceil(rows_per_chunk);
         let Cut::Tasks { threads } = self else {
             return (chunks, 1);
@@ -146,28 +145,7 @@ impl Cut {
         (chunks, groups)
     }
 
-    /// Into how many chunks of rows of tiles a Winograd convolution is cut where tasks transform what they multiply: as
-    /// many for every thread.
-    fn chunks(self, step_plan: &StepPlan) -> usize {
-        let chunks = step_plan.tiling.rows.div_ceil(step_plan.rows_per_chunk);
-        match self {
-            Cut::Whole => chunks,
-            Cut::Tasks { threads } => chunks.next_multiple_of(threads),
-        }
-    }
-
-    /// Whether the tasks of a Winograd convolution transform what they multiply. They then find it in their own cache,
-    /// but each reads all of the weights, so those must not be much more than what is transformed, and there must be
-    /// rows enough for all threads.
-    fn alone<T: Element>(self, winograd: &Winograd<T>, step_plan: &StepPlan) -> bool {
-        if matches!(self, Cut::Whole) {
-            return true;
-        }
-        let Tiling { rows, columns } = step_plan.tiling;
-        self.chunks(step_plan) * 2 <= rows && winograd.weights.len() <= 2 * winograd.transformed_len(rows * columns)
-    }
-
-    fn for_each(self, tasks: usize, task: impl Fn(usize) + Send + Sync) {
+    pub(super) fn for_each(self, tasks: usize, task: impl Fn(usize) + Send + Sync) {
         match self {
             Cut::Whole => (0..tasks).for_each(task),
             Cut::Tasks { .. } => (0..tasks).into_par_iter().with_max_len(1).for_each(task),
@@ -204,10 +182,7 @@ impl<T: Element> Network<T> {
                 })
                 .collect();
             match &step.work {
-                Work::Winograd(winograd) if cut.alone(winograd, step_plan) => {
-                    run_winograd_alone(winograd, kept, &on, cut);
-                }
-                Work::Winograd(winograd) => run_winograd_together(winograd, kept, &on, cut),
+                Work::Winograd(winograd) => winograd::run(winograd, kept, &on, cut),
                 _ => run_rows(&on, cut),
             }
             self.copy_outputs(plan, step.output, jobs, &pointers, cut);
@@ -302,75 +277,4 @@ fn run_rows<T: Element>(on: &[On<'_, T>], cut: Cut) {
             }
         }
     });
-}
-
-/// A Winograd convolution whose tasks transform what they multiply.
-fn run_winograd_alone<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>, on: &[On<'_, T>], cut: Cut) {
-    let Some(On { plan, step_plan, .. }) = on.first() else {
-        return;
-    };
-    let chunks = cut.chunks(step_plan);
-    cut.for_each(on.len() * chunks, |task| {
-        let on = &on[task / chunks];
-        let rows = part(step_plan.tiling.rows, chunks, task % chunks);
-        let mut scratch = kept.scratch.take(plan.transformed_chunk + plan.products);
-        let at = ArenaPtr(scratch.as_mut_ptr());
-        let transformed = Transformed {
-            at,
-            first_row: rows.start,
-            rows: rows.len(),
-        };
-        // SAFETY: the scratch is this task's; tasks differ in the arena or the rows that they write; what they read was
-        // written by earlier steps.
-        unsafe {
-            on.clear_tile_border(rows.clone());
-            on.transform(winograd, rows.clone(), transformed);
-            let products = ArenaPtr(at.at(plan.transformed_chunk));
-            on.multiply(winograd, rows, &winograd.blocks, transformed, products);
-        }
-        kept.scratch.give_back(scratch);
-    });
-}
-
-/// A Winograd convolution whose inputs are all transformed first, then multiplied by tasks that share them.
-fn run_winograd_together<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>, on: &[On<'_, T>], cut: Cut) {
-    let Some(On { plan, step_plan, .. }) = on.first() else {
-        return;
-    };
-    let rows = step_plan.tiling.rows;
-    let len = winograd.transformed_len(rows * step_plan.tiling.columns);
-    let mut buffers: Vec<AlignedBuffer<T>> = on.iter().map(|_| kept.transformed.take(len)).collect();
-    let all: Vec<Transformed<T>> = buffers
-        .iter_mut()
-        .map(|buffer| Transformed {
-            at: ArenaPtr(buffer.as_mut_ptr()),
-            first_row: 0,
-            rows,
-        })
-        .collect();
-    cut.for_each(on.len() * rows, |task| {
-        let (image, row) = (task / rows, task % rows);
-        // SAFETY: each task has its own row of tiles.
-        unsafe { on[image].transform(winograd, row..row + 1, all[image]) };
-    });
-    let (chunks, groups) = cut.of(on.len(), rows, step_plan.rows_per_chunk, winograd.blocks.len());
-    cut.for_each(on.len() * chunks * groups, |task| {
-        let image = task / (chunks * groups);
-        let rows = part(rows, chunks, task / groups % chunks);
-        let group = task % groups;
-        let mut scratch = kept.scratch.take(plan.transformed_chunk + plan.products);
-        // SAFETY: the scratch is this task's; tasks differ in the arena, the rows or the channels that they write (the
-        // border of some rows only the first group); what they read was written before.
-        unsafe {
-            if group == 0 {
-                on[image].clear_tile_border(rows.clone());
-            }
-            let blocks = &winograd.blocks[part(winograd.blocks.len(), groups, group)];
-            on[image].multiply(winograd, rows, blocks, all[image], ArenaPtr(scratch.as_mut_ptr()));
-        }
-        kept.scratch.give_back(scratch);
-    });
-    buffers
-        .into_iter()
-        .for_each(|buffer| kept.transformed.give_back(buffer));
 }

@@ -11,8 +11,10 @@
     reason = "a kernel body is unsafe as a whole: its contract is that of the struct it takes and `Lanes`"
 )]
 
+mod run;
 mod task;
 
+pub(super) use self::run::run;
 pub(super) use self::task::{Tiling, Transformed};
 use super::lanes::Lanes;
 use super::pack::CHANNEL_ALIGNMENT;
