@@ -102,7 +102,8 @@ pub(crate) fn command() -> String {
     format!("{program} {}", arguments.join(" "))
 }
 
-/// Half of the memory that is free now, in bytes: what one feature bank may take before it spills to disk.
+/// A third of the memory that is free now, in bytes: what one feature bank may take before it spills to disk. There are two at a
+/// time, and the rest is for everything else.
 pub(crate) fn memory_budget() -> u64 {
     const UNKNOWN: u64 = 4 << 30;
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -113,7 +114,7 @@ pub(crate) fn memory_budget() -> u64 {
             .parse::<u64>()
             .ok()
     });
-    available.map_or(UNKNOWN, |kib| kib * 1024 / 2)
+    available.map_or(UNKNOWN, |kib| kib * 1024 / 3)
 }
 
 /// Lets [`peak_memory`] begin anew, where the system can do that.

@@ -77,13 +77,15 @@ pub(super) unsafe fn transform<L: Lanes>(row: &TransformRow<L::Element>) {
         let window = row.input.add(tile * TILE * row.input_pixel);
         let output = row.output.add(tile * row.output_tile);
         for channel in (0..row.channels).step_by(L::LANES) {
+            // By column, then by row.
             let mut half = [[L::splat(0.0); 4]; 4];
             for (x, half) in half.iter_mut().enumerate() {
                 let at = |y: usize| L::widen(window.add(y * row.input_row + x * row.input_pixel + channel));
                 *half = inputs::<L>(at(0), at(1), at(2), at(3));
             }
             for y in 0..4 {
-                let done = inputs::<L>(half[0][y], half[1][y], half[2][y], half[3][y]);
+                let [a, b, c, d] = half.map(|column| column[y]);
+                let done = inputs::<L>(a, b, c, d);
                 for (x, &value) in done.iter().enumerate() {
                     L::store(output.add((y * 4 + x) * row.output_position + channel), value);
                 }
@@ -143,7 +145,8 @@ pub(super) unsafe fn gather<L: Lanes>(row: &GatherRow<L::Element>) {
             }
             let bias = L::load(row.bias.add(channel));
             for y in 0..row.height {
-                let done = outputs::<L>(half[0][y], half[1][y], half[2][y], half[3][y]);
+                let [a, b, c, d] = half.map(|column| column[y]);
+                let done = outputs::<L>(a, b, c, d);
                 for (x, &sum) in done.iter().enumerate().take(columns) {
                     let pixel = tile * TILE + x;
                     let mut value = L::add(sum, bias);
