@@ -57,7 +57,8 @@ proptest! {
 #[test]
 fn layers_that_do_not_fit_are_refused() {
     let head = trained(9, Adaptor::Linear { bias: false }, 1);
-    for columns in [vec![0..4], vec![1..9], vec![0..4, 5..9], vec![]] {
+    for ends in [&[(0, 4)][..], &[(1, 9)], &[(0, 4), (5, 9)], &[]] {
+        let columns: Vec<_> = ends.iter().map(|&(start, end)| start..end).collect();
         let refused = head.layered_scorer(&columns, Precision::F32);
         assert!(
             matches!(refused, Err(Error::Columns { .. })),
