@@ -112,7 +112,8 @@ extern "C" fn emulate(_signal: i32, _info: *mut libc::siginfo_t, context: *mut l
     unsafe {
         let registers = &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs;
         let bytes = &*(registers[REG_RIP as usize] as *const [u8; 16]);
-        let state = &mut *(&raw mut STATE);
+        let state: *mut State = &raw mut STATE;
+        let state = &mut *state;
         let (prefix, opcode, register) = (bytes[2] & 3, bytes[3], usize::from(bytes[4] >> 3 & 7));
         let in_memory = bytes[4] >> 6 != 3;
         let (address, stride, length) = match in_memory {
