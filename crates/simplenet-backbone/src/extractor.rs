@@ -127,7 +127,8 @@ impl Extractor {
         })
     }
 
-    /// What [`Extractor::extract`] makes, before the layers are resized and joined.
+    /// What [`Extractor::extract`] makes, before the layers are resized and joined: one [`Layer`] `[n, h_i, w_i, c_i]` per
+    /// stage, in the order of [`FeatureConfig::stages`]. Fails as `extract` does.
     pub fn extract_layers(&self, images: &[f32], shape: [usize; 4]) -> Result<Vec<Layer>, BackboneError> {
         let maps = self.engine.run(images, shape)?;
         let maps: Vec<_> = maps.iter().collect();

@@ -21,7 +21,9 @@ pub struct LayeredScorer {
     hidden: usize,
     /// Columns of the row, and `[columns, hidden]`.
     layers: Vec<(Range<usize>, PackedB<f32>)>,
+    /// `[hidden]`.
     bias: Vec<f32>,
+    /// `[hidden]`.
     output: Vec<f32>,
 }
 
@@ -68,7 +70,8 @@ impl LayeredScorer {
     /// Anomaly scores −D, one for each position of the first layer's grid, image by image; higher is more anomalous.
     ///
     /// # Errors
-    /// [`Error::Layers`] where the layers are not those it was made for, [`Error::ScoreNotFinite`] where one holds NaN.
+    /// [`Error::Layers`] where the layers are not those it was made for, [`Error::Patch`] where they are of different numbers
+    /// of images, [`Error::Gemm`] where a map is shorter than its shape, [`Error::ScoreNotFinite`] where one holds NaN.
     pub fn score(&self, layers: &[Layer]) -> Result<Vec<f32>> {
         let found: Vec<_> = layers.iter().map(|layer| layer.columns.clone()).collect();
         if !found.iter().eq(self.layers.iter().map(|(columns, _)| columns)) {

@@ -38,7 +38,9 @@ pub(crate) struct Folded<T> {
     pub(crate) first: Option<(Vec<T>, Vec<T>)>,
     /// `[hidden, dim]`.
     pub(crate) matrix: Vec<T>,
+    /// `[hidden]`.
     pub(crate) bias: Vec<T>,
+    /// `[hidden]`.
     pub(crate) output: Vec<T>,
 }
 

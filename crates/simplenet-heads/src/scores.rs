@@ -10,7 +10,7 @@ pub struct ImageScores {
 }
 
 impl ImageScores {
-    /// An image is as anomalous as its most anomalous patch.
+    /// An image is as anomalous as its most anomalous patch; −∞ without patches.
     pub fn largest(patches: Vec<f32>) -> ImageScores {
         let image = patches.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         ImageScores { patches, image }

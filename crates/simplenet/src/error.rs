@@ -25,7 +25,9 @@ pub enum Error {
     Device(String),
 
     /// Stages that are not joined were to be scored by something that needs rows.
-    #[error("{0} scores joined rows, but was given the stages of the backbone")]
+    #[error(
+        "{0} scores joined rows, but was given the stages of the backbone\n\nhint: `Pipeline::features_for` makes what a model scores"
+    )]
     Features(&'static str),
     /// Post-processing of maps.
     #[error(transparent)]

@@ -68,7 +68,8 @@ impl Network {
         self.head.config().adaptor != Adaptor::Mlp
     }
 
-    /// Patch scores of stages that are not joined yet.
+    /// Patch scores of stages that are not joined yet: one for each position of the first one's grid, image by image;
+    /// higher is more anomalous. The first call decides how the stages divide the head.
     ///
     /// # Errors
     /// As [`LayeredScorer::score`]; [`Error::Features`] where the head [is not linear](Network::is_linear).

@@ -41,7 +41,7 @@ enum AnyExtractor {
 pub enum Features {
     /// One row per patch, `[images · grid, dim]`.
     Rows(Vec<f32>),
-    /// The stages on their own grids.
+    /// Every stage on its own grid, `[images, rows, columns, channels]` each; the first one's is the patch grid.
     Layers(Vec<Layer>),
 }
 
@@ -143,6 +143,9 @@ impl Pipeline {
 
     /// What `model` scores of one prepared batch `[images, 3, crop, crop]`: stages that are not joined yet where it is linear
     /// up to its hidden units, since they are cheaper to score, and rows otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Backbone`], and with a GPU [`Error::Heads`], where the device fails.
     pub fn features_for(&self, model: &Model, images: &[f32]) -> Result<Features, Error> {
         match (&self.extractor, model) {
             (AnyExtractor::Cpu(extractor), Model::SimpleNet(network)) if network.is_linear() => {
@@ -156,14 +159,19 @@ impl Pipeline {
         }
     }
 
-    /// The patch scores `[images · grid]` of a batch's features.
+    /// The patch scores `[images · grid]` of a batch's features; higher is more anomalous. Layers and rows of the same
+    /// images have the same scores to rounding.
+    ///
+    /// # Errors
+    /// [`Error::Features`] for layers and a model that needs rows; as [`Model::score`].
     pub fn score(&self, model: &Model, features: &Features) -> Result<Vec<f32>, Error> {
         match (features, model) {
             (Features::Layers(layers), Model::SimpleNet(network)) => network.score_layers(layers),
             (Features::Layers(_), _) => Err(Error::Features(model.name())),
             (Features::Rows(rows), _) => {
                 let image = self.grid[0] * self.grid[1] * self.dim();
-                let scores = rows.chunks_exact(image).map(|rows| model.score(rows));
+                // Whole images: a rest is refused by the model.
+                let scores = rows.chunks(image).map(|rows| model.score(rows));
                 Ok(scores.collect::<Result<Vec<_>, _>>()?.concat())
             }
         }
