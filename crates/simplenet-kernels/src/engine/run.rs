@@ -2,7 +2,7 @@
 //!
 //! A whole image per thread needs no barrier between steps, so as many images as there are threads run side by side,
 //! each alone on its thread. The images that remain run together, step by step, each step cut into tasks of rows and
-//! blocks of channels. Every output is one chain of additions whatever the cut, so the cut never changes a result.
+//! blocks of channels, which a [`Team`] of threads shares. Every output is one chain of additions whatever the cut, so the cut never changes a result.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +14,7 @@ use super::lanes::Element;
 use super::pack::{Network, Work};
 use super::plan::Plan;
 use super::task::{On, clear_border};
+use super::team::Team;
 use super::{FeatureMap, part, winograd};
 use crate::graph::GraphError;
 
@@ -80,8 +81,8 @@ impl<T: Element> Kept<T> {
 struct Job<'a> {
     /// CHW.
     image: &'a [f32],
-    /// HWC, one per output of the network.
-    outputs: Vec<&'a mut [f32]>,
+    /// Where each output of the network goes, HWC.
+    outputs: Vec<ArenaPtr<f32>>,
 }
 
 /// Runs `images` (NCHW, checked by the caller) and returns one map per output.
@@ -106,49 +107,82 @@ pub(super) fn run<T: Element>(
     for map in &mut maps {
         let of_one_image = (map.h * map.w * map.c).max(1);
         for (job, output) in jobs.iter_mut().zip(map.data.chunks_exact_mut(of_one_image)) {
-            job.outputs.push(output);
+            job.outputs.push(ArenaPtr(output.as_mut_ptr()));
         }
     }
     let threads = rayon::current_num_threads();
     let whole_rounds = jobs.len() / threads * threads;
-    let (alone, together) = jobs.split_at_mut(whole_rounds);
-    alone.par_iter_mut().with_max_len(1).for_each(|job| {
-        network.run_jobs(&plan, kept, std::slice::from_mut(job), Cut::Whole);
+    let (alone, together) = jobs.split_at(whole_rounds);
+    alone.par_iter().with_max_len(1).for_each(|job| {
+        network.run_jobs(&plan, kept, std::slice::from_ref(job), Cut::Whole);
     });
     if !together.is_empty() {
-        network.run_jobs(&plan, kept, together, Cut::Tasks { threads });
+        Team::gather(threads, |team| {
+            network.run_jobs(&plan, kept, together, Cut::Tasks(team))
+        });
     }
     Ok(maps)
 }
 
 /// Whether the steps of some images are cut into tasks for several threads.
 #[derive(Clone, Copy)]
-pub(super) enum Cut {
+pub(super) enum Cut<'a> {
     /// One thread runs everything.
     Whole,
-    Tasks {
-        threads: usize,
-    },
+    Tasks(&'a Team),
 }
 
-impl Cut {
+/// What of a step can be cut.
+pub(super) struct Extent {
+    pub(super) rows: usize,
+    /// At most, so that a task keeps what it reads in its cache.
+    pub(super) rows_per_chunk: usize,
+    /// Blocks of output channels.
+    pub(super) blocks: usize,
+    /// Whether rows are cut first: each thread then reads the activations that it made itself, but all of the weights.
+    /// With blocks first it reads only its part of the weights, but all activations.
+    pub(super) rows_first: bool,
+}
+
+impl Extent {
+    /// Rows and nothing else.
+    fn of_rows(rows: usize) -> Extent {
+        Extent {
+            rows,
+            rows_per_chunk: rows.max(1),
+            blocks: 1,
+            rows_first: true,
+        }
+    }
+}
+
+impl Cut<'_> {
     /// Into how many `(chunks of rows, groups of blocks)` a step is cut for each of `images` images.
-    pub(super) fn of(self, images: usize, rows: usize, rows_per_chunk: usize, blocks: usize) -> (usize, usize) {
+    pub(super) fn of(self, images: usize, extent: Extent) -> (usize, usize) {
+        let Extent {
+            rows,
+            rows_per_chunk,
+            blocks,
+            rows_first,
+        } = extent;
         let chunks = rows.div_ceil(rows_per_chunk);
-        let Cut::Tasks { threads } = self else {
+        let Cut::Tasks(team) = self else {
             return (chunks, 1);
         };
-        let wanted = (threads * TASKS_PER_THREAD).div_ceil(images);
-        // Blocks of channels first: threads then share the activations and each reads only its part of the weights.
-        let groups = wanted.div_ceil(chunks).min(blocks);
-        let chunks = chunks.max(wanted.div_ceil(groups).min(rows));
-        (chunks, groups)
+        let wanted = (team.threads() * TASKS_PER_THREAD).div_ceil(images);
+        if rows_first {
+            let chunks = chunks.max(wanted.min(rows));
+            (chunks, wanted.div_ceil(chunks).min(blocks))
+        } else {
+            let groups = wanted.div_ceil(chunks).min(blocks);
+            (chunks.max(wanted.div_ceil(groups).min(rows)), groups)
+        }
     }
 
     pub(super) fn for_each(self, tasks: usize, task: impl Fn(usize) + Send + Sync) {
         match self {
             Cut::Whole => (0..tasks).for_each(task),
-            Cut::Tasks { .. } => (0..tasks).into_par_iter().with_max_len(1).for_each(task),
+            Cut::Tasks(team) => team.for_each(tasks, task),
         }
     }
 }
@@ -165,7 +199,7 @@ impl<T: Element> Network<T> {
         }
     }
 
-    fn run_jobs(&self, plan: &Plan, kept: &Kept<T>, jobs: &mut [Job<'_>], cut: Cut) {
+    fn run_jobs(&self, plan: &Plan, kept: &Kept<T>, jobs: &[Job<'_>], cut: Cut<'_>) {
         let mut arenas: Vec<AlignedBuffer<T>> = jobs.iter().map(|_| kept.arenas.take(plan.arena)).collect();
         let pointers: Vec<ArenaPtr<T>> = arenas.iter_mut().map(|arena| ArenaPtr(arena.as_mut_ptr())).collect();
         self.load_images(plan, jobs, &pointers, cut);
@@ -191,9 +225,9 @@ impl<T: Element> Network<T> {
     }
 
     /// From planes to padded pixels.
-    fn load_images(&self, plan: &Plan, jobs: &[Job<'_>], arenas: &[ArenaPtr<T>], cut: Cut) {
+    fn load_images(&self, plan: &Plan, jobs: &[Job<'_>], arenas: &[ArenaPtr<T>], cut: Cut<'_>) {
         let (place, channels) = (&plan.places[0], self.channels[0]);
-        let (chunks, _) = cut.of(jobs.len(), place.height, place.height.max(1), 1);
+        let (chunks, _) = cut.of(jobs.len(), Extent::of_rows(place.height));
         cut.for_each(jobs.len() * chunks, |task| {
             let (image, arena) = (jobs[task / chunks].image, arenas[task / chunks]);
             let rows = part(place.height, chunks, task % chunks);
@@ -220,32 +254,35 @@ impl<T: Element> Network<T> {
     }
 
     /// Copies a value that was just made to where the caller wants it, if the caller does.
-    fn copy_outputs(&self, plan: &Plan, value: usize, jobs: &mut [Job<'_>], arenas: &[ArenaPtr<T>], cut: Cut) {
+    fn copy_outputs(&self, plan: &Plan, value: usize, jobs: &[Job<'_>], arenas: &[ArenaPtr<T>], cut: Cut<'_>) {
         let (place, channels) = (&plan.places[value], self.channels[value]);
         for (index, _) in self.outputs.iter().enumerate().filter(|&(_, &output)| output == value) {
-            for (job, &arena) in jobs.iter_mut().zip(arenas) {
-                let row_length = (place.width * channels).max(1);
-                let copy = |(y, row): (usize, &mut [f32])| {
-                    for (x, pixel) in row.chunks_exact_mut(channels.max(1)).enumerate() {
-                        // SAFETY: the pixel lies in the arena, and nothing writes between two steps.
-                        let stored = unsafe { std::slice::from_raw_parts(arena.at(place.at(y, x)), channels) };
-                        for (to, from) in pixel.iter_mut().zip(stored) {
+            let (chunks, _) = cut.of(jobs.len(), Extent::of_rows(place.height));
+            cut.for_each(jobs.len() * chunks, |task| {
+                let (output, arena) = (jobs[task / chunks].outputs[index], arenas[task / chunks]);
+                for y in part(place.height, chunks, task % chunks) {
+                    for x in 0..place.width {
+                        // SAFETY: the pixel lies in the arena, and nothing writes there between two steps; each task has
+                        // its own rows of the output, which is as large as the value.
+                        let (stored, wanted) = unsafe {
+                            let wanted = output.at((y * place.width + x) * channels);
+                            (
+                                std::slice::from_raw_parts(arena.at(place.at(y, x)), channels),
+                                std::slice::from_raw_parts_mut(wanted, channels),
+                            )
+                        };
+                        for (to, from) in wanted.iter_mut().zip(stored) {
                             *to = from.to_f32();
                         }
                     }
-                };
-                let rows = &mut job.outputs[index];
-                match cut {
-                    Cut::Whole => rows.chunks_exact_mut(row_length).enumerate().for_each(copy),
-                    Cut::Tasks { .. } => rows.par_chunks_exact_mut(row_length).enumerate().for_each(copy),
                 }
-            }
+            });
         }
     }
 }
 
 /// A step whose tasks need nothing of one another.
-fn run_rows<T: Element>(on: &[On<'_, T>], cut: Cut) {
+fn run_rows<T: Element>(on: &[On<'_, T>], cut: Cut<'_>) {
     let Some(On {
         plan, step, step_plan, ..
     }) = on.first()
@@ -253,11 +290,15 @@ fn run_rows<T: Element>(on: &[On<'_, T>], cut: Cut) {
         return;
     };
     let output = &plan.places[step.output];
-    let blocks = match &step.work {
-        Work::Dense(dense) => dense.blocks.len(),
-        _ => 1,
+    let mut extent = Extent {
+        rows_per_chunk: step_plan.rows_per_chunk,
+        ..Extent::of_rows(output.height)
     };
-    let (chunks, groups) = cut.of(on.len(), output.height, step_plan.rows_per_chunk, blocks);
+    if let Work::Dense(dense) = &step.work {
+        extent.blocks = dense.blocks.len();
+        extent.rows_first = dense.weights.len() < output.height * output.row;
+    }
+    let (chunks, groups) = cut.of(on.len(), extent);
     cut.for_each(on.len() * chunks * groups, |task| {
         let on = &on[task / (chunks * groups)];
         let rows = part(output.height, chunks, task / groups % chunks);

@@ -6,11 +6,11 @@ use crate::engine::lanes::Element;
 use crate::engine::pack::Winograd;
 use crate::engine::part;
 use crate::engine::plan::StepPlan;
-use crate::engine::run::{Cut, Kept};
+use crate::engine::run::{Cut, Extent, Kept};
 use crate::engine::task::On;
 
 /// Runs one step on the arenas of some images.
-pub(in crate::engine) fn run<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>, on: &[On<'_, T>], cut: Cut) {
+pub(in crate::engine) fn run<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>, on: &[On<'_, T>], cut: Cut<'_>) {
     match on.first() {
         Some(first) if suits_alone(cut, winograd, first.step_plan) => alone(winograd, kept, on, cut),
         Some(_) => together(winograd, kept, on, cut),
@@ -20,18 +20,18 @@ pub(in crate::engine) fn run<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>,
 
 /// Into how many chunks of rows of tiles a Winograd convolution is cut where tasks transform what they multiply: as
 /// many for every thread.
-fn chunks(cut: Cut, step_plan: &StepPlan) -> usize {
+fn chunks(cut: Cut<'_>, step_plan: &StepPlan) -> usize {
     let chunks = step_plan.tiling.rows.div_ceil(step_plan.rows_per_chunk);
     match cut {
         Cut::Whole => chunks,
-        Cut::Tasks { threads } => chunks.next_multiple_of(threads),
+        Cut::Tasks(team) => chunks.next_multiple_of(team.threads()),
     }
 }
 
 /// Whether the tasks of a Winograd convolution transform what they multiply. They then find it in their own cache,
 /// but each reads all of the weights, so those must not be much more than what is transformed, and there must be
 /// rows enough for all threads.
-fn suits_alone<T: Element>(cut: Cut, winograd: &Winograd<T>, step_plan: &StepPlan) -> bool {
+fn suits_alone<T: Element>(cut: Cut<'_>, winograd: &Winograd<T>, step_plan: &StepPlan) -> bool {
     if matches!(cut, Cut::Whole) {
         return true;
     }
@@ -40,7 +40,7 @@ fn suits_alone<T: Element>(cut: Cut, winograd: &Winograd<T>, step_plan: &StepPla
 }
 
 /// A Winograd convolution whose tasks transform what they multiply.
-fn alone<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>, on: &[On<'_, T>], cut: Cut) {
+fn alone<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>, on: &[On<'_, T>], cut: Cut<'_>) {
     let Some(On { plan, step_plan, .. }) = on.first() else {
         return;
     };
@@ -68,7 +68,7 @@ fn alone<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>, on: &[On<'_, T>], c
 }
 
 /// A Winograd convolution whose inputs are all transformed first, then multiplied by tasks that share them.
-fn together<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>, on: &[On<'_, T>], cut: Cut) {
+fn together<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>, on: &[On<'_, T>], cut: Cut<'_>) {
     let Some(On { plan, step_plan, .. }) = on.first() else {
         return;
     };
@@ -88,7 +88,13 @@ fn together<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>, on: &[On<'_, T>]
         // SAFETY: each task has its own row of tiles.
         unsafe { on[image].transform(winograd, row..row + 1, all[image]) };
     });
-    let (chunks, groups) = cut.of(on.len(), rows, step_plan.rows_per_chunk, winograd.blocks.len());
+    let extent = Extent {
+        rows,
+        rows_per_chunk: step_plan.rows_per_chunk,
+        blocks: winograd.blocks.len(),
+        rows_first: false,
+    };
+    let (chunks, groups) = cut.of(on.len(), extent);
     cut.for_each(on.len() * chunks * groups, |task| {
         let image = task / (chunks * groups);
         let rows = part(rows, chunks, task / groups % chunks);
