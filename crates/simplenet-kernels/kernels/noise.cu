@@ -76,17 +76,29 @@ __device__ __forceinline__ float4 normals(uint64_t block, uint64_t seed, uint64_
     return make_float4(first.x, first.y, second.x, second.y);
 }
 
-// output[e] = sigma times normal e of (seed, stream). One block of the generator per thread.
-extern "C" __global__ void fill_normal(float* output, uint64_t seed, uint64_t stream, float sigma, int count) {
+// output[e] = sigma times normal e of (seed, stream), or that much more than it was. One block of the generator per thread.
+template <bool ADD>
+__device__ __forceinline__ void write_normals(float* output, uint64_t seed, uint64_t stream, float sigma, int count) {
     const int block = blockIdx.x * blockDim.x + threadIdx.x;
-    const int element = block / 16 * 64 + block % 16;
-    if (element >= count) return;
+    const int first = block / 16 * 64 + block % 16;
+    if (first >= count) return;
     const float4 four = normals(block, seed, stream);
     const float values[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
     for (int lane = 0; lane < 4; ++lane) {
-        if (element + 16 * lane < count) output[element + 16 * lane] = mul(sigma, values[lane]);
+        const int element = first + 16 * lane;
+        if (element >= count) continue;
+        const float noise = mul(sigma, values[lane]);
+        output[element] = ADD ? add(output[element], noise) : noise;
     }
+}
+
+extern "C" __global__ void fill_normal(float* output, uint64_t seed, uint64_t stream, float sigma, int count) {
+    write_normals<false>(output, seed, stream, sigma, count);
+}
+
+extern "C" __global__ void add_normal(float* output, uint64_t seed, uint64_t stream, float sigma, int count) {
+    write_normals<true>(output, seed, stream, sigma, count);
 }
 
 // A training step's place in its epoch, kept on the device so that one launch list serves every step.

@@ -1,7 +1,8 @@
 //! Tensor to tensor: the arithmetic that everything above stands on. No gradients, no model, no files.
 //!
 //! A [`graph::Graph`] is a convolution network as data. [`engine::Engine`] compiles it for the processor;
-//! [`candle_graph`] runs it through candle, which is the reference and the way to other devices. [`patch`] turns feature
+//! [`candle_graph`] runs it through candle, which is the reference and the way to other devices; [`candle_ops`] are the
+//! kernels for programs written with candle. [`patch`] turns feature
 //! maps into patch rows, [`gemm()`](gemm::gemm) multiplies matrices, [`noise`] draws the project's random numbers and
 //! [`maps`] turns patch scores into anomaly maps. [`isa::Isa`] is the instruction set that all of them use, chosen once at
 //! run time (`SIMPLENET_ISA` forces one).
@@ -26,6 +27,7 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 pub mod candle_graph;
+pub mod candle_ops;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod engine;

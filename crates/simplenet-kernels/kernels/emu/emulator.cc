@@ -71,6 +71,7 @@ const emu::Kernel KERNELS[] = {
     KERNEL(maps, anomaly_maps),
 
     KERNEL(noise, fill_normal),
+    KERNEL(noise, add_normal),
     KERNEL(noise, gather_f32),
     KERNEL(noise, gather_bf16),
 

@@ -30,7 +30,7 @@ pub struct Gpu {
     has_warpgroup_products: bool,
     processors: usize,
     /// Given to cuBLAS, which must not allocate while a launch list is captured.
-    _blas_workspace: Arc<CudaSlice<u8>>,
+    _blas_workspace: Option<Arc<CudaSlice<u8>>>,
 }
 
 /// A type that device memory holds.
@@ -152,33 +152,45 @@ impl Gpu {
         let device = CudaDevice::new_with_stream(ordinal)?;
         // SAFETY: everything runs on one stream, so the order of calls is the order of accesses.
         unsafe { device.disable_event_tracking() };
-        let stream = device.cuda_stream();
-        let context = stream.context();
-        let capability = context.compute_capability().w()?;
-        if capability.0 < 8 {
-            bail!(
-                "GPU {ordinal} has compute capability {}.{}, and the kernels need 8.0 (Ampere) or later",
-                capability.0,
-                capability.1
-            );
-        }
-        let processors = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
-        let processors = usize::try_from(context.attribute(processors).w()?).unwrap_or(1);
+        let gpu = Gpu::of(&device)?;
         // SAFETY: cuBLAS writes it before it reads it.
-        let blas_workspace = unsafe { stream.alloc::<u8>(BLAS_WORKSPACE) }.w()?;
-        let address = address_of(&blas_workspace, &stream);
+        let blas_workspace = unsafe { gpu.stream.alloc::<u8>(BLAS_WORKSPACE) }.w()?;
+        let address = address_of(&blas_workspace, &gpu.stream);
         // SAFETY: the memory is as large as said and lives as long as the handle's last user, which holds it too.
         let status = unsafe {
             cublas::cublasSetWorkspace_v2(*device.cublas_handle().handle(), address as *mut c_void, BLAS_WORKSPACE)
         };
         status.result().w()?;
         Ok(Gpu {
+            _blas_workspace: Some(Arc::new(blas_workspace)),
+            ..gpu
+        })
+    }
+
+    /// A device of candle's, with its stream. Work that uses cuBLAS cannot be captured there ([`Gpu::capture`]).
+    ///
+    /// # Errors
+    /// Where the GPU is older than Ampere (compute capability 8.0).
+    pub fn of(device: &CudaDevice) -> Result<Gpu> {
+        let stream = device.cuda_stream();
+        let context = stream.context();
+        let capability = context.compute_capability().w()?;
+        if capability.0 < 8 {
+            bail!(
+                "the GPU has compute capability {}.{}, and the kernels need 8.0 (Ampere) or later",
+                capability.0,
+                capability.1
+            );
+        }
+        let processors = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        let processors = usize::try_from(context.attribute(processors).w()?).unwrap_or(1);
+        Ok(Gpu {
             // Machine code for `sm_90a` runs on 9.0 alone.
             has_warpgroup_products: capability == (9, 0),
             processors,
             stream,
-            device,
-            _blas_workspace: Arc::new(blas_workspace),
+            device: device.clone(),
+            _blas_workspace: None,
         })
     }
 
@@ -333,11 +345,7 @@ impl Gpu {
 impl<T: Element> Buffer<T> {
     /// All of it.
     pub fn all(&self) -> Span<'_, T> {
-        Span {
-            address: address_of(&self.slice, self.slice.stream()),
-            len: self.slice.len(),
-            buffer: PhantomData,
-        }
+        Span::of(&self.slice)
     }
 
     /// The values of `range`.
@@ -346,6 +354,11 @@ impl<T: Element> Buffer<T> {
     /// Where it reaches beyond the buffer, as a slice would.
     pub fn range(&self, range: Range<usize>) -> Span<'_, T> {
         self.all().range(range)
+    }
+
+    /// The memory as candle and cudarc know it.
+    pub fn into_slice(self) -> CudaSlice<T> {
+        self.slice
     }
 
     /// Number of values.
@@ -360,6 +373,15 @@ impl<T: Element> Buffer<T> {
 }
 
 impl<'a, T: Element> Span<'a, T> {
+    /// Memory that candle or cudarc allocated.
+    pub fn of(slice: &'a CudaSlice<T>) -> Span<'a, T> {
+        Span {
+            address: address_of(slice, slice.stream()),
+            len: slice.len(),
+            buffer: PhantomData,
+        }
+    }
+
     /// The values of `range` of it.
     ///
     /// # Panics
@@ -423,7 +445,7 @@ pub(super) fn int(what: &str, value: usize) -> Result<i32> {
     }
 }
 
-/// Nothing waits here: event tracking is off.
+/// Nothing waits here: event tracking is off, or candle's and on its one stream.
 fn address_of<T>(slice: &CudaSlice<T>, stream: &CudaStream) -> u64 {
     slice.device_ptr(stream).0
 }

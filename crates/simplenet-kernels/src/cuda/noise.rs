@@ -10,14 +10,21 @@ use crate::noise::NoiseKey;
 /// # Errors
 /// Where the device fails.
 pub fn fill_normal(gpu: &Gpu, out: Span<'_, f32>, key: NoiseKey, sigma: f32) -> Result<()> {
+    write_normals(gpu, "fill_normal", out, key, sigma)
+}
+
+/// Adds to `out[i]` what [`fill_normal`] would set it to.
+///
+/// # Errors
+/// Where the device fails.
+pub fn add_normal(gpu: &Gpu, out: Span<'_, f32>, key: NoiseKey, sigma: f32) -> Result<()> {
+    write_normals(gpu, "add_normal", out, key, sigma)
+}
+
+fn write_normals(gpu: &Gpu, kernel: &'static str, out: Span<'_, f32>, key: NoiseKey, sigma: f32) -> Result<()> {
     let grid = generators(out.len());
     let count = int("values", out.len())?;
-    gpu.launch(
-        "noise",
-        "fill_normal",
-        grid,
-        &[&out, &key.seed, &key.stream, &sigma, &count],
-    )
+    gpu.launch("noise", kernel, grid, &[&out, &key.seed, &key.stream, &sigma, &count])
 }
 
 /// Mean and scale of every channel, on the device.

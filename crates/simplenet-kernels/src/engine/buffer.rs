@@ -44,8 +44,8 @@ impl<T: Element> AlignedBuffer<T> {
     }
 }
 
-/// A pointer into an arena that tasks of one step share. What keeps them apart stands where it is dereferenced: a task
-/// writes only its own rows and channels of the step's output, and reads only values of earlier steps.
+/// A pointer into memory that tasks of one step share: an arena, scratch, or an output. What keeps them apart stands where it
+/// is dereferenced: a task writes only its own rows and channels, and reads only values of earlier steps.
 #[derive(Clone, Copy)]
 pub(super) struct ArenaPtr<T>(pub(super) *mut T);
 

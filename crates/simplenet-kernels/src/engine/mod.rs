@@ -183,8 +183,8 @@ impl Engine {
         self.config
     }
 
-    /// Runs a batch of images of `shape` `[N, C, H, W]` on rayon's current threads; one map per output, in the order
-    /// given to [`compile`](Engine::compile).
+    /// Runs a batch of images of `shape` `[N, C, H, W]` on as many threads as rayon's current pool has, this one among them;
+    /// one map per output, in the order given to [`compile`](Engine::compile).
     ///
     /// # Errors
     /// [`EngineError::ImageLength`]; [`EngineError::Graph`] where the channels are others than the network's or the

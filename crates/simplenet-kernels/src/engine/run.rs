@@ -2,9 +2,11 @@
 //!
 //! A whole image per thread needs no barrier between steps, so as many images as there are threads run side by side,
 //! each alone on its thread. The images that remain run together, step by step, each step cut into tasks of rows and
-//! blocks of channels, which a [`Team`] of threads shares. Every output is one chain of additions whatever the cut, so the cut never changes a result.
+//! blocks of channels, which a [`Team`] of threads shares. Every output is one chain of additions whatever the cut, so
+//! the cut never changes a result.
 
 use std::collections::HashMap;
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -77,12 +79,29 @@ impl<T: Element> Kept<T> {
     }
 }
 
+/// An image's part of a map that a run returns. Tasks of one step write to it side by side, each its own rows.
+struct Output<'a> {
+    at: ArenaPtr<f32>,
+    len: usize,
+    map: PhantomData<&'a mut [f32]>,
+}
+
+impl<'a> Output<'a> {
+    fn new(values: &'a mut [f32]) -> Output<'a> {
+        Output {
+            at: ArenaPtr(values.as_mut_ptr()),
+            len: values.len(),
+            map: PhantomData,
+        }
+    }
+}
+
 /// One image on its way through the network.
 struct Job<'a> {
     /// CHW.
     image: &'a [f32],
-    /// Where each output of the network goes, HWC.
-    outputs: Vec<ArenaPtr<f32>>,
+    /// HWC, one per output of the network.
+    outputs: Vec<Output<'a>>,
 }
 
 /// Runs `images` (NCHW, checked by the caller) and returns one map per output.
@@ -107,7 +126,7 @@ pub(super) fn run<T: Element>(
     for map in &mut maps {
         let of_one_image = (map.h * map.w * map.c).max(1);
         for (job, output) in jobs.iter_mut().zip(map.data.chunks_exact_mut(of_one_image)) {
-            job.outputs.push(ArenaPtr(output.as_mut_ptr()));
+            job.outputs.push(Output::new(output));
         }
     }
     let threads = rayon::current_num_threads();
@@ -179,7 +198,7 @@ impl Cut<'_> {
         }
     }
 
-    pub(super) fn for_each(self, tasks: usize, task: impl Fn(usize) + Send + Sync) {
+    pub(super) fn for_each(self, tasks: usize, task: impl Fn(usize) + Sync) {
         match self {
             Cut::Whole => (0..tasks).for_each(task),
             Cut::Tasks(team) => team.for_each(tasks, task),
@@ -259,13 +278,14 @@ impl<T: Element> Network<T> {
         for (index, _) in self.outputs.iter().enumerate().filter(|&(_, &output)| output == value) {
             let (chunks, _) = cut.of(jobs.len(), Extent::of_rows(place.height));
             cut.for_each(jobs.len() * chunks, |task| {
-                let (output, arena) = (jobs[task / chunks].outputs[index], arenas[task / chunks]);
+                let (output, arena) = (&jobs[task / chunks].outputs[index], arenas[task / chunks]);
+                debug_assert_eq!(output.len, place.height * place.width * channels);
                 for y in part(place.height, chunks, task % chunks) {
                     for x in 0..place.width {
                         // SAFETY: the pixel lies in the arena, and nothing writes there between two steps; each task has
                         // its own rows of the output, which is as large as the value.
                         let (stored, wanted) = unsafe {
-                            let wanted = output.at((y * place.width + x) * channels);
+                            let wanted = output.at.at((y * place.width + x) * channels);
                             (
                                 std::slice::from_raw_parts(arena.at(place.at(y, x)), channels),
                                 std::slice::from_raw_parts_mut(wanted, channels),
@@ -296,7 +316,8 @@ fn run_rows<T: Element>(on: &[On<'_, T>], cut: Cut<'_>) {
     };
     if let Work::Dense(dense) = &step.work {
         extent.blocks = dense.blocks.len();
-        extent.rows_first = dense.weights.len() < output.height * output.row;
+        let input = &plan.places[step.input];
+        extent.rows_first = dense.weights.len() < input.height * input.row;
     }
     let (chunks, groups) = cut.of(on.len(), extent);
     cut.for_each(on.len() * chunks * groups, |task| {

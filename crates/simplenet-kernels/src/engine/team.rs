@@ -8,35 +8,53 @@
 //! Every thread has a share of a step's tasks, the same part of every step, so that it finds in its own cache what it
 //! wrote in the step before. Who is done with its own share takes from the far end of another's.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::any::Any;
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::part;
 
-/// How often a thread looks for work before it lets others run in between: about as long as a long step takes.
+/// How often a thread looks for the next round before it lets others run in between: about as long as a long step takes.
 const LOOKS: usize = 2000;
 
-/// One thread that gives out tasks, and others that help.
+/// The thread that gives out tasks, in rounds, to itself and to others. Not `Sync`: a task, which many threads run, cannot
+/// begin a round within its round.
 pub(super) struct Team {
+    shared: Arc<Shared>,
+    leads: PhantomData<Cell<()>>,
+}
+
+/// What a team's threads have in common.
+struct Shared {
     shares: Vec<Share>,
     /// The closure of this round, and what calls it.
     task: AtomicPtr<()>,
     call: AtomicPtr<()>,
+    /// What the first task to panic said.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    /// The current round; [`OVER`] when there are no more.
+    round: OwnLine<AtomicU64>,
     /// Tasks of this round that are done.
-    done: AtomicUsize,
-    panicked: AtomicBool,
-    over: AtomicBool,
+    done: OwnLine<AtomicUsize>,
 }
+
+const OVER: u64 = u64::MAX;
 
 /// Calls the closure behind the pointer.
 type Call = unsafe fn(*const (), usize);
 
-/// What is left of one thread's tasks. A cache line of its own, as its thread writes to it all the time.
-#[repr(align(64))]
+/// A value that no other shares a cache line with, as threads write to it while others read.
+#[repr(align(128))]
 #[derive(Default)]
-struct Share(AtomicU64);
+struct OwnLine<T>(T);
 
-/// The value of a [`Share`]: a round of tasks, and which of them are left.
+/// What is left of one thread's tasks: a [`Left`].
+type Share = OwnLine<AtomicU64>;
+
+/// A round of tasks, and which of them are left.
 #[derive(Clone, Copy)]
 struct Left {
     round: u64,
@@ -57,6 +75,7 @@ impl Left {
         }
     }
 
+    /// The round wraps after 2^24, of which a run has some hundred.
     fn pack(self) -> u64 {
         self.round << (2 * Left::BITS) | self.first << Left::BITS | self.end
     }
@@ -72,32 +91,32 @@ struct Begun {
 impl Team {
     /// Runs `work` with a team of `threads` threads: this one, and others of rayon's.
     pub(super) fn gather<R>(threads: usize, work: impl FnOnce(&Team) -> R) -> R {
-        let nothing: Call = |_, _| {};
-        let team = Team {
-            shares: (0..threads).map(|_| Share::default()).collect(),
+        let shared = Arc::new(Shared {
+            shares: (0..threads.max(1)).map(|_| Share::default()).collect(),
             task: AtomicPtr::default(),
-            call: AtomicPtr::new(nothing as *mut ()),
-            done: AtomicUsize::new(0),
-            panicked: AtomicBool::new(false),
-            over: AtomicBool::new(false),
+            call: AtomicPtr::default(),
+            panic: Mutex::default(),
+            round: OwnLine::default(),
+            done: OwnLine::default(),
+        });
+        for member in 1..threads {
+            let shared = shared.clone();
+            // Not in a scope, which would wait for helpers that a busy pool never started.
+            rayon::spawn(move || shared.help(member));
+        }
+        // Lets the helpers go when it is dropped, also where `work` panics.
+        let team = Team {
+            shared,
+            leads: PhantomData,
         };
-        rayon::in_place_scope(|scope| {
-            let team = &team;
-            for member in 1..threads {
-                scope.spawn(move |_| team.help(member));
-            }
-            // Also where `work` panics: the scope ends only when the helpers have left.
-            let _dismissed = Dismissed(team);
-            work(team)
-        })
+        work(&team)
     }
 
     pub(super) fn threads(&self) -> usize {
-        self.shares.len()
+        self.shared.shares.len()
     }
 
-    /// Runs `task(0)` to `task(tasks - 1)` in any order on any of the threads; all are done when this returns. For the
-    /// thread that gathered the team.
+    /// Runs `task(0)` to `task(tasks - 1)` in any order on any of the threads; all are done when this returns.
     ///
     /// # Panics
     /// Where a task did, and for more tasks than a round can have (a million).
@@ -108,30 +127,51 @@ impl Team {
             // SAFETY: the caller's promise.
             unsafe { (*task.cast::<F>())(index) }
         }
+        let shared = &*self.shared;
         assert!(tasks as u64 <= Left::MOST, "{tasks} tasks, more than {}", Left::MOST);
         let call: Call = call::<F>;
-        self.task
+        shared
+            .task
             .store((&raw const task).cast::<()>().cast_mut(), Ordering::Relaxed);
-        self.call.store(call as *mut (), Ordering::Relaxed);
-        self.done.store(0, Ordering::Relaxed);
-        for (member, share) in self.shares.iter().enumerate() {
-            let tasks = part(tasks, self.shares.len(), member);
-            let left = Left {
-                // Wraps after 2^24 rounds, of which a run has some hundred.
-                round: Left::unpack(share.0.load(Ordering::Relaxed)).round + 1,
-                first: tasks.start as u64,
-                end: tasks.end as u64,
-            };
-            share.0.store(left.pack(), Ordering::Release);
+        shared.call.store(call as *mut (), Ordering::Relaxed);
+        shared.done.0.store(0, Ordering::Relaxed);
+        let round = shared.round.0.load(Ordering::Relaxed) + 1;
+        for (member, share) in shared.shares.iter().enumerate() {
+            let tasks = part(tasks, shared.shares.len(), member);
+            let (first, end) = (tasks.start as u64, tasks.end as u64);
+            share.0.store(Left { round, first, end }.pack(), Ordering::Release);
         }
-        while let Some(begun) = self.begin(0) {
-            self.finish(&begun);
-        }
+        shared.round.0.store(round, Ordering::Release);
+        shared.work(0);
         let mut looks = 0;
-        while self.done.load(Ordering::Acquire) < tasks {
+        while shared.done.0.load(Ordering::Acquire) < tasks {
             wait(&mut looks);
         }
-        assert!(!self.panicked.load(Ordering::Relaxed), "a task of the network panicked");
+        let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.shared.round.0.store(OVER, Ordering::Release);
+    }
+}
+
+impl Shared {
+    /// Runs tasks of the current round until none is left to begin.
+    fn work(&self, member: usize) {
+        while let Some(begun) = self.begin(member) {
+            // SAFETY: the closure lives until `for_each` returns, which is not before this task is counted.
+            let result = catch_unwind(AssertUnwindSafe(|| unsafe { (begun.call)(begun.task, begun.index) }));
+            if let Err(panic) = result {
+                let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
+                first.get_or_insert(panic);
+            }
+            self.done.0.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// Takes a task of the current round, if there is one left: the first of `member`'s, or the last of another's.
@@ -147,29 +187,20 @@ impl Team {
                 // Read before the task is taken, but used only if it is: its round then is not over, so that the next
                 // one's closure cannot have been stored yet.
                 let (task, call) = (self.task.load(Ordering::Relaxed), self.call.load(Ordering::Relaxed));
-                let (index, rest) = if distance == 0 {
-                    (
-                        left.first,
-                        Left {
-                            first: left.first + 1,
-                            ..left
-                        },
-                    )
+                let mut rest = left;
+                let index = if distance == 0 {
+                    rest.first += 1;
+                    left.first
                 } else {
-                    (
-                        left.end - 1,
-                        Left {
-                            end: left.end - 1,
-                            ..left
-                        },
-                    )
+                    rest.end -= 1;
+                    rest.end
                 };
                 match share.compare_exchange_weak(bits, rest.pack(), Ordering::AcqRel, Ordering::Acquire) {
                     Ok(_) => {
                         return Some(Begun {
                             index: index as usize,
                             task,
-                            // SAFETY: only values of this type are stored there.
+                            // SAFETY: `for_each` stored a value of this type before it gave out the task.
                             call: unsafe { std::mem::transmute::<*mut (), Call>(call) },
                         });
                     }
@@ -179,35 +210,19 @@ impl Team {
         })
     }
 
-    fn finish(&self, begun: &Begun) {
-        // SAFETY: the closure lives until `for_each` returns, which is not before this task is counted.
-        let result = catch_unwind(AssertUnwindSafe(|| unsafe { (begun.call)(begun.task, begun.index) }));
-        if result.is_err() {
-            self.panicked.store(true, Ordering::Relaxed);
-        }
-        self.done.fetch_add(1, Ordering::Release);
-    }
-
+    /// Works in every round until there are no more.
     fn help(&self, member: usize) {
-        let mut looks = 0;
-        while !self.over.load(Ordering::Relaxed) {
-            match self.begin(member) {
-                Some(begun) => {
-                    self.finish(&begun);
-                    looks = 0;
+        let (mut last, mut looks) = (0, 0);
+        loop {
+            match self.round.0.load(Ordering::Acquire) {
+                OVER => return,
+                round if round == last => wait(&mut looks),
+                round => {
+                    self.work(member);
+                    (last, looks) = (round, 0);
                 }
-                None => wait(&mut looks),
             }
         }
-    }
-}
-
-/// Lets the helpers go when it is dropped.
-struct Dismissed<'a>(&'a Team);
-
-impl Drop for Dismissed<'_> {
-    fn drop(&mut self) {
-        self.0.over.store(true, Ordering::Relaxed);
     }
 }
 
@@ -223,50 +238,76 @@ fn wait(looks: &mut usize) {
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use rayon::prelude::*;
 
     use super::Team;
+    use crate::engine::buffer::ArenaPtr;
 
-    #[test]
-    fn every_task_of_every_round_runs_once() {
-        for threads in [1, 2, 3, 8] {
-            Team::gather(threads, |team| {
-                for round in 0..2000 {
-                    let tasks = round % 9;
-                    let runs: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
-                    team.for_each(tasks, |task| {
-                        runs[task].fetch_add(1, Ordering::Relaxed);
-                    });
-                    assert!(
-                        runs.iter().all(|runs| runs.load(Ordering::Relaxed) == 1),
-                        "round {round}"
-                    );
-                }
-            });
-        }
-    }
-
-    #[test]
-    fn a_round_sees_what_the_last_one_wrote() {
-        Team::gather(2, |team| {
-            let cells: Vec<AtomicUsize> = (0..64).map(|_| AtomicUsize::new(0)).collect();
-            for round in 0..1000 {
-                team.for_each(cells.len(), |task| {
-                    let neighbour = cells[(task + 1) % cells.len()].load(Ordering::Relaxed);
-                    assert!(neighbour == round || neighbour == round + 1);
-                    cells[task].store(round + 1, Ordering::Relaxed);
+    /// Rounds of no to many tasks, each of which must run once.
+    fn count(threads: usize, rounds: usize) {
+        Team::gather(threads, |team| {
+            for round in 0..rounds {
+                let runs: Vec<AtomicUsize> = (0..round % 9).map(|_| AtomicUsize::new(0)).collect();
+                team.for_each(runs.len(), |task| {
+                    runs[task].fetch_add(1, Ordering::Relaxed);
                 });
+                assert!(
+                    runs.iter().all(|runs| runs.load(Ordering::Relaxed) == 1),
+                    "round {round}"
+                );
             }
         });
     }
 
     #[test]
+    fn every_task_of_every_round_runs_once() {
+        for threads in [1, 2, 3, 8] {
+            count(threads, 2000);
+        }
+    }
+
+    #[test]
+    fn teams_in_a_busy_pool_hold_nothing_up() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
+        pool.install(|| (0..16).into_par_iter().for_each(|_| count(4, 50)));
+        // The pool's other thread is busy until this team is done.
+        let is_done = AtomicBool::new(false);
+        pool.broadcast(|context| match context.index() {
+            0 => {
+                count(3, 50);
+                is_done.store(true, Ordering::Relaxed);
+            }
+            _ => {
+                while !is_done.load(Ordering::Relaxed) {
+                    std::thread::yield_now();
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_round_sees_what_the_last_one_wrote() {
+        let (mut even, mut odd) = (vec![0_usize; 64], vec![0_usize; 64]);
+        let layers = [ArenaPtr(even.as_mut_ptr()), ArenaPtr(odd.as_mut_ptr())];
+        Team::gather(2, |team| {
+            for round in 0..1000 {
+                let (from, to) = (layers[round % 2], layers[(round + 1) % 2]);
+                team.for_each(64, |task| {
+                    // SAFETY: both lie in their vectors; a round reads one and each of its tasks writes its own place of
+                    // the other.
+                    unsafe { *to.at(task) = 1 + (*from.at((task + 1) % 64)).min(*from.at((task + 33) % 64)) };
+                });
+            }
+        });
+        assert_eq!(even, [1000; 64]);
+    }
+
+    #[test]
     fn a_panic_of_a_task_is_a_panic_of_the_run() {
-        let run = || {
-            Team::gather(2, |team| {
-                team.for_each(50, |task| assert!(task != 13));
-            });
-        };
-        assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+        let run = || Team::gather(2, |team| team.for_each(50, |task| assert!(task != 13, "thirteen")));
+        let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("a panic");
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"thirteen"));
     }
 }

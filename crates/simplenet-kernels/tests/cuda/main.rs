@@ -4,6 +4,7 @@
 #[path = "../gpu/mod.rs"]
 mod gpu;
 mod network;
+mod ops;
 mod patch;
 mod small;
 mod support;

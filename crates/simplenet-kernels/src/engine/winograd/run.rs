@@ -12,7 +12,7 @@ use crate::engine::task::On;
 /// Runs one step on the arenas of some images.
 pub(in crate::engine) fn run<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>, on: &[On<'_, T>], cut: Cut<'_>) {
     match on.first() {
-        Some(first) if suits_alone(cut, winograd, first.step_plan) => alone(winograd, kept, on, cut),
+        Some(first) if suits_alone(cut, on.len(), winograd, first.step_plan) => alone(winograd, kept, on, cut),
         Some(_) => together(winograd, kept, on, cut),
         None => {}
     }
@@ -20,23 +20,23 @@ pub(in crate::engine) fn run<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>,
 
 /// Into how many chunks of rows of tiles a Winograd convolution is cut where tasks transform what they multiply: as
 /// many for every thread.
-fn chunks(cut: Cut<'_>, step_plan: &StepPlan) -> usize {
+fn chunks(cut: Cut<'_>, images: usize, step_plan: &StepPlan) -> usize {
     let chunks = step_plan.tiling.rows.div_ceil(step_plan.rows_per_chunk);
     match cut {
         Cut::Whole => chunks,
-        Cut::Tasks(team) => chunks.next_multiple_of(team.threads()),
+        Cut::Tasks(team) => chunks.next_multiple_of(team.threads().div_ceil(images)),
     }
 }
 
 /// Whether the tasks of a Winograd convolution transform what they multiply. They then find it in their own cache,
 /// but each reads all of the weights, so those must not be much more than what is transformed, and there must be
 /// rows enough for all threads.
-fn suits_alone<T: Element>(cut: Cut<'_>, winograd: &Winograd<T>, step_plan: &StepPlan) -> bool {
+fn suits_alone<T: Element>(cut: Cut<'_>, images: usize, winograd: &Winograd<T>, step_plan: &StepPlan) -> bool {
     if matches!(cut, Cut::Whole) {
         return true;
     }
     let Tiling { rows, columns } = step_plan.tiling;
-    chunks(cut, step_plan) * 2 <= rows && winograd.weights.len() <= 2 * winograd.transformed_len(rows * columns)
+    chunks(cut, images, step_plan) * 2 <= rows && winograd.weights.len() <= 2 * winograd.transformed_len(rows * columns)
 }
 
 /// A Winograd convolution whose tasks transform what they multiply.
@@ -44,7 +44,7 @@ fn alone<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>, on: &[On<'_, T>], c
     let Some(On { plan, step_plan, .. }) = on.first() else {
         return;
     };
-    let chunks = chunks(cut, step_plan);
+    let chunks = chunks(cut, on.len(), step_plan);
     cut.for_each(on.len() * chunks, |task| {
         let on = &on[task / chunks];
         let rows = part(step_plan.tiling.rows, chunks, task % chunks);
