@@ -1,5 +1,6 @@
 //! What runs where there is CUDA.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -18,8 +19,8 @@ pub(crate) struct Bench {
     pub(crate) commit: String,
     /// Rounds per timing.
     pub(crate) rounds: usize,
-    /// 10⁹ operations per second of a large product, in bf16 and in f32.
-    pub(crate) peaks: [Option<f64>; 2],
+    /// 10⁹ operations per second of a large product, by its precision.
+    pub(crate) peaks: HashMap<&'static str, f64>,
     pub(crate) cache: PathBuf,
     pub(crate) file: PathBuf,
     pub(crate) rows: Vec<Benchmark>,
@@ -37,7 +38,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         device: gpu.name()?,
         commit: root.as_deref().map_or_else(|| "unknown".into(), workspace::commit),
         rounds: if arguments.quick { 10 } else { 100 },
-        peaks: [None; 2],
+        peaks: HashMap::new(),
         cache: arguments.cache.clone().map_or_else(cache_folder, Ok)?,
         file: folder.join("cuda.csv"),
         rows: Vec::new(),
@@ -83,7 +84,7 @@ impl Bench {
             precision: precision.into(),
             batch: u32::try_from(batch).unwrap_or(u32::MAX),
             threads: u32::try_from(rayon::current_num_threads()).unwrap_or(u32::MAX),
-            peak_gflops: self.peaks[usize::from(precision != "bf16")],
+            peak_gflops: self.peaks.get(precision).copied(),
             ..row(&self.device, &self.commit)
         }
     }
