@@ -5,12 +5,13 @@
 //! no gradient, as the backbone in front of them is frozen.
 //!
 //! ```
-//! use candle_core::{Device, Tensor};
+//! use candle_core::{DType::F32, Device, Tensor};
 //! use simplenet_kernels::candle_ops::{add_normal, anomaly_maps, mean_embed};
 //! use simplenet_kernels::noise::NoiseKey;
 //!
-//! let maps = [Tensor::ones((1, 8, 4, 4), candle_core::DType::F32, &Device::Cpu)?, Tensor::ones((1, 16, 2, 2), candle_core::DType::F32, &Device::Cpu)?];
-//! let rows = mean_embed(&maps, 3)?;
+//! let layer2 = Tensor::ones((1, 8, 4, 4), F32, &Device::Cpu)?;
+//! let layer3 = Tensor::ones((1, 16, 2, 2), F32, &Device::Cpu)?;
+//! let rows = mean_embed(&[layer2, layer3], 3)?;
 //! assert_eq!(rows.dims(), [16, 24]);
 //! add_normal(&rows, NoiseKey { seed: 0, stream: 0 }, 0.015)?;
 //! let scores = rows.mean(1)?.reshape((1, 4, 4))?;
