@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use simplenet::{Evaluation, Scores, Truth};
 use simplenet_data::{Dataset, Preprocess, Rgb8};
-use simplenet_report::{GalleryImage, Row, SheetRow, SheetSection, gallery, sheet};
+use simplenet_report::{Gallery, GalleryImage, Row, SheetRow, SheetSection, gallery, sheet};
 
 /// Images per section of a sheet ranked by score.
 const MISSES: usize = 3;
@@ -96,7 +96,13 @@ pub(crate) fn write_gallery(folder: &Path, row: &Row, shown: &Shown) -> Result<(
         "{}, {} {} ({})",
         row.category, row.experiment, row.variant, row.backbone
     );
-    gallery::write(&create(folder, row, "json")?, &title, &images)?;
+    let gallery = Gallery {
+        title: &title,
+        images: &images,
+        image_threshold: shown.evaluation.image.f1_threshold,
+        taken_from: ranked.len(),
+    };
+    gallery::write(&create(folder, row, "json")?, &gallery)?;
     Ok(())
 }
 

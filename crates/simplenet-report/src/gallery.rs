@@ -27,12 +27,26 @@ pub struct GalleryImage<'a> {
     pub anomalous: bool,
 }
 
+/// What the browser shows of a cell.
+#[derive(Clone, Copy, Debug)]
+pub struct Gallery<'a> {
+    /// What it is called in the browser's list.
+    pub title: &'a str,
+    /// The pictures; the threshold of the first one's map is the one to begin with.
+    pub images: &'a [GalleryImage<'a>],
+    /// Image score from which an image is called defective, to begin with.
+    pub image_threshold: f32,
+    /// How many images they were taken from.
+    pub taken_from: usize,
+}
+
 /// Writes a gallery that [`page`](crate::page) can show: photographs as JPEG, maps as 8-bit PNG of half the size between
-/// the lowest and highest score of all of them, and the threshold of the first image as the one to begin with.
+/// the lowest and highest score of all of them.
 ///
 /// # Errors
 /// As [`sheet()`](crate::sheet()).
-pub fn write(path: &Path, title: &str, images: &[GalleryImage<'_>]) -> Result<()> {
+pub fn write(path: &Path, gallery: &Gallery<'_>) -> Result<()> {
+    let Gallery { title, images, .. } = *gallery;
     let Some(first) = images.first() else {
         return Err(Error::Empty { what: title.to_owned() });
     };
@@ -46,14 +60,16 @@ pub fn write(path: &Path, title: &str, images: &[GalleryImage<'_>]) -> Result<()
         .iter()
         .map(|image| entry(image, low, high).map_err(|e| Error::drawing(title, e)))
         .collect::<Result<Vec<_>>>()?;
-    let gallery = json!({
+    let json = json!({
         "title": title,
-        "threshold": first.row.threshold,
+        "pixel_threshold": first.row.threshold,
+        "image_threshold": gallery.image_threshold,
+        "taken_from": gallery.taken_from,
         "low": low,
         "high": high,
         "images": entries,
     });
-    write_atomic(path, gallery.to_string().as_bytes())
+    write_atomic(path, json.to_string().as_bytes())
 }
 
 fn entry(image: &GalleryImage<'_>, low: f32, high: f32) -> image::ImageResult<serde_json::Value> {

@@ -57,7 +57,7 @@ mod table1;
 pub use benchmarks::{Benchmark, benchmark_table};
 pub use error::{Error, Result};
 pub use figure::Figure;
-pub use gallery::GalleryImage;
+pub use gallery::{Gallery, GalleryImage};
 pub use measurements::Measurement;
 pub use pivot::{Dimension, Pivot, pivot};
 pub use published::{Published, PublishedColumn, PublishedValue, Source};

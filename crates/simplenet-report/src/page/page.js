@@ -28,9 +28,14 @@ for (const button of document.querySelectorAll("th button")) {
 const data = document.getElementById("galleries");
 if (data) {
   const galleries = JSON.parse(data.textContent);
-  const [choice, slider, value, outline, verdict, cards] = ["gallery", "threshold", "value", "outline", "verdict", "cards"].map(
-    (id) => document.getElementById(id),
-  );
+  const [choice, outline, verdict, cards] = ["gallery", "outline", "verdict", "cards"].map((id) => document.getElementById(id));
+  // Over the scores of pixels and of images: the slider, and the exact threshold, which a slider's steps would round.
+  const levels = ["pixel", "image"].map((name) => ({
+    slider: document.getElementById(name),
+    value: document.getElementById(`${name}-value`),
+    key: `${name}_threshold`,
+  }));
+  const [pixel, image] = levels;
   let shown = [];
 
   const load = (address) =>
@@ -49,13 +54,10 @@ if (data) {
     return context.getImageData(0, 0, width, height);
   };
 
-  const threshold = (gallery) => gallery.low + (slider.value / slider.max) * (gallery.high - gallery.low);
-
   const draw = () => {
     const gallery = galleries[choice.value];
-    const at = threshold(gallery);
-    const level = ((at - gallery.low) / (gallery.high - gallery.low || 1)) * 255;
-    value.textContent = at.toFixed(3);
+    const level = ((pixel.at - pixel.low) / (pixel.high - pixel.low || 1)) * 255;
+    for (const { value, at } of levels) value.textContent = at.toFixed(3);
     const counts = { true: [0, 0], false: [0, 0] };
     for (const { card, canvas, photograph, map, truth, entry } of shown) {
       const { width, height } = photograph;
@@ -76,19 +78,25 @@ if (data) {
         }
       }
       canvas.getContext("2d").putImageData(out, 0, 0);
-      const found = entry.score >= at;
+      const found = entry.score >= image.at;
       counts[entry.anomalous][found ? 0 : 1] += 1;
       card.classList.toggle("found", found);
       card.querySelector(".wrong").textContent = found === entry.anomalous ? "" : found ? " false alarm" : " missed";
     }
     const [[hits, misses], [alarms, passed]] = [counts.true, counts.false];
-    verdict.textContent = `${hits} of ${hits + misses} defects found, ${alarms} of ${alarms + passed} good images refused`;
+    const sample = `${shown.length} of ${gallery.taken_from} images`;
+    verdict.textContent = `${sample}: ${hits} of ${hits + misses} defects found, ${alarms} of ${alarms + passed} good images refused`;
   };
 
   const show = async () => {
     const gallery = galleries[choice.value];
-    const range = gallery.high - gallery.low || 1;
-    slider.value = Math.round(((gallery.threshold - gallery.low) / range) * slider.max);
+    const scores = gallery.images.map((entry) => entry.score);
+    [pixel.low, pixel.high] = [gallery.low, gallery.high];
+    [image.low, image.high] = [Math.min(...scores), Math.max(...scores)];
+    for (const level of levels) {
+      level.at = gallery[level.key];
+      level.slider.value = Math.round(((level.at - level.low) / (level.high - level.low || 1)) * level.slider.max);
+    }
     const loaded = await Promise.all(
       gallery.images.map(async (entry) => {
         const image = await load(entry.image);
@@ -122,7 +130,12 @@ if (data) {
 
   galleries.forEach((gallery, index) => choice.add(new Option(gallery.title, index)));
   choice.addEventListener("change", show);
-  slider.addEventListener("input", draw);
+  for (const level of levels) {
+    level.slider.addEventListener("input", () => {
+      level.at = level.low + (level.slider.value / level.slider.max) * (level.high - level.low);
+      draw();
+    });
+  }
   outline.addEventListener("change", draw);
   show();
 }
