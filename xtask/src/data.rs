@@ -124,6 +124,9 @@ fn report(title: &str, done: &Installed, licence: &Licence, citation: &str) {
 }
 
 fn verify(manifest: &Manifest, data: &Path) -> Result<ExitCode> {
+    if !data.is_dir() {
+        bail!("there is no folder `{}`", data.display());
+    }
     let mut watch = Watch::new();
     let findings = fetch::verify(manifest, data, &mut |event| watch.event(event))?;
     watch.end();

@@ -70,8 +70,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.check && !stale.is_empty() {
         bail!("stale: {}\n\nhint: `cargo xtask report` renews them", stale.join(", "));
     }
-    let verb = if arguments.check { "as the rows say" } else { "written" };
-    println!("{verb}: {}", DOCUMENTS.map(|(document, _)| document).join(", "));
+    if stale.is_empty() {
+        let documents = DOCUMENTS.map(|(document, _)| document);
+        println!("as the rows say: {}", documents.join(", "));
+    } else {
+        println!("written: {}", stale.join(", "));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

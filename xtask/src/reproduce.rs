@@ -58,10 +58,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "A..B", value_parser = parse_seeds)]
     seeds: Option<Seeds>,
     /// Train on at most so many images of a category, a seeded subset; the rows say so
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_limit)]
     limit_train: Option<usize>,
     /// Test on at most so many images, the same share of every defect or class; the rows say so
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_limit)]
     limit_test: Option<usize>,
     /// Any other value of the configuration, for example `train.noise=0.1`; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
@@ -106,6 +106,14 @@ fn parse_seeds(text: &str) -> Result<Seeds, String> {
         Err("the range is empty".into())
     } else {
         Ok(Seeds(seeds))
+    }
+}
+
+fn parse_limit(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("a subset has at least 1 image; without the option it has all".into()),
+        Ok(count) => Ok(count),
+        Err(_) => Err(format!("`{text}` is not a number of images")),
     }
 }
 

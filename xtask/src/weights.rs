@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use simplenet_backbone::{Arch, Backbone, Checkpoint, Stage};
+use simplenet_backbone::{Arch, Backbone, BackboneError, Checkpoint, Stage};
 
 /// Weights that were found, with their identity.
 pub(crate) enum Weights {
@@ -33,7 +33,7 @@ impl<'a> Arsenal<'a> {
         self.named.is_some_and(|(named, _)| named == arch)
     }
 
-    /// `--weights`, else data/weights, else the embedded ones.
+    /// `--weights`, else data/weights, else the embedded ones. Weights of another backbone are refused.
     pub(crate) fn find(&self, arch: Arch) -> Result<Weights> {
         let description = arch.describe();
         let given = self
@@ -47,6 +47,10 @@ impl<'a> Arsenal<'a> {
             .join("model.safetensors");
         if let Some(path) = given.or_else(|| local.is_file().then_some(local)) {
             let checkpoint = Checkpoint::open(&path)?;
+            if let Some(found) = checkpoint.looks_like().filter(|found| *found != arch) {
+                let expected = arch;
+                bail!(BackboneError::OtherArch { path, found, expected });
+            }
             return Ok(Weights::File {
                 path,
                 identity: checkpoint.identity().to_string(),

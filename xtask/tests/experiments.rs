@@ -109,6 +109,10 @@ fn a_backbone_without_weights_is_named_and_methods_are_timed_whole_and_without_t
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("p99 (ms)") && text.contains("Not run here: "), "{text}");
     assert!(
+        text.contains("Published points of the figure are means over all 15 categories"),
+        "{text}"
+    );
+    assert!(
         text.contains("times as fast as patchcore-10 (head ") && text.contains("the paper says nearly 8 times"),
         "{text}"
     );

@@ -166,8 +166,14 @@ fn documents_are_renewed_from_rows_and_the_check_fails_when_they_are_stale() {
         "{}",
         stderr(&stale)
     );
-    assert!(project.xtask(&["report", "here"]).status.success());
+    let printed = || {
+        let output = project.xtask(&["report", "here"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert_eq!(printed(), "written: docs/reproduction.md (block table3-here)\n");
     assert_eq!(project.text("docs/reproduction.md"), document);
+    assert_eq!(printed(), "as the rows say: docs/reproduction.md, README.md\n");
     assert!(check().status.success());
 
     let output = project.xtask(&["report", "nowhere"]);

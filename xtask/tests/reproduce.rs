@@ -265,18 +265,25 @@ fn bad_input_is_an_error_that_names_the_file() {
         "/../data/backbones/efficientnet_lite0.safetensors"
     );
     let other = with(&["--backbone", "resnet18", "--weights", embedded]);
+    let other_out = folder.path().join("other");
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
     let output = command
         .args(["reproduce", "table1"])
         .arg("--data")
         .arg(&data)
         .arg("--out")
-        .arg(&out)
+        .arg(&other_out)
         .args(other)
         .output();
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("efficientnet_lite0"), "{}", stderr(&output));
+    assert!(!other_out.exists(), "refused before anything is made");
+
+    let none = run(&data, &other_out, &with(&["--limit-train", "0"]));
+    assert_eq!(none.status.code(), Some(2));
+    assert!(stderr(&none).contains("at least 1 image"), "{}", stderr(&none));
+    assert!(!other_out.exists());
 
     let file = folder.path().join("file");
     fs::write(&file, b"").unwrap();
@@ -284,6 +291,20 @@ fn bad_input_is_an_error_that_names_the_file() {
     expect_error(&folder.path().join("nowhere"), &out, &only, &["nowhere"]);
     expect_error(&data, &out, &["--only", "category=rings"], &["category=rings", "ring"]);
     expect_error(&data, &out, &with(&["--set", "train.sgima=1"]), &["sgima", "table1"]);
+}
+
+#[test]
+fn a_folder_that_is_not_there_cannot_be_verified() {
+    let folder = TempDir::new().unwrap();
+    let nowhere = folder.path().join("nowhere");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let output = command
+        .args(["data", "verify", "--folder"])
+        .arg(&nowhere)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("there is no folder"), "{}", stderr(&output));
 }
 
 #[test]

@@ -83,7 +83,7 @@ pub(super) fn sweep(
             series.extend(
                 categories
                     .iter()
-                    .map(|category| line((*category).into(), Selection::Last, Some(category))),
+                    .map(|category| line(format!("{category}, last"), Selection::Last, Some(category))),
             );
         }
         series.retain(|series| !series.points.is_empty());
