@@ -7,10 +7,12 @@
 //! FOLDER/ground_truth/DEFECT/0001_mask.png   optional
 //! ```
 //!
-//! or a folder laid out like one category of [`mvtec`], with the training images in `train/good`.
+//! or a folder laid out like one category of [`mvtec`], with the training images in `train/good`. Images to measure by need
+//! none to learn from beside them: [`labelled`].
 
 use std::path::Path;
 
+pub use crate::labelled::labelled;
 use crate::sample::{Dataset, GOOD, Sample, Source};
 use crate::{Error, Result, files, mvtec};
 
@@ -72,9 +74,23 @@ pub fn images(folder: impl AsRef<Path>) -> Result<Vec<Source>> {
 
 /// Says where images lie, if they lie one folder further down.
 fn empty_hint(folder: &Path) -> Result<String> {
-    for (name, path) in files::folders(folder)? {
+    let mut folders = files::folders(folder)?;
+    // Who has `bad` and `good` wants to learn from the good ones.
+    folders.sort_by_key(|(name, _)| name != GOOD);
+    // A glob would take defects and masks as well, where they are known to lie there.
+    let has_others = folders
+        .iter()
+        .any(|(name, _)| [GOOD, "test", "ground_truth"].contains(&name.as_str()));
+    let glob = match folders.len() > 1 && !has_others {
+        true => format!(
+            ", or good parts in several folders with a glob in quotes: '{}'",
+            folder.join("**").join("*").display()
+        ),
+        false => String::new(),
+    };
+    for (name, path) in folders {
         if !files::images(&path)?.is_empty() {
-            return Ok(format!("there are images in its folder {name}; name that one"));
+            return Ok(format!("there are images in its folder {name}; name that one{glob}"));
         }
         if path.join("train").join(GOOD).is_dir() {
             return Ok(format!("its folder {name} has a train/good; name that one"));

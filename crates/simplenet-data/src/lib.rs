@@ -40,6 +40,7 @@ mod error;
 pub mod fetch;
 mod files;
 pub mod folder;
+mod labelled;
 mod mask;
 pub mod mvtec;
 mod pixels;

@@ -135,14 +135,19 @@ pub(crate) fn train(folder: &Path) -> Result<Vec<Sample>> {
 
 /// The samples of `folder/test/*` with their masks. `folder/test` is a folder.
 pub(crate) fn test(folder: &Path) -> Result<Vec<Sample>> {
+    labelled(&folder.join("test"), &folder.join("ground_truth"))
+}
+
+/// The samples of `folder/*`, with the masks in `ground_truth/*` where there are any.
+pub(crate) fn labelled(folder: &Path, ground_truth: &Path) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
-    for (defect, path) in files::folders(&folder.join("test"))? {
+    for (defect, path) in files::folders(folder)? {
         let images = files::images(&path)?;
         if defect == GOOD {
             samples.extend(images.into_iter().map(|path| Sample::normal(Source::File(path))));
             continue;
         }
-        let masks = masks(&folder.join("ground_truth").join(&defect))?;
+        let masks = masks(&ground_truth.join(&defect))?;
         samples.extend(images.into_iter().map(|path| {
             let mask = path.file_stem().and_then(|stem| masks.get(stem)).cloned();
             Sample {

@@ -167,7 +167,11 @@ fn a_plain_folder_without_images_says_where_they_are() {
         }
     };
     said(&["readme.txt"], &["no images in", "hint: PNG"]);
-    said(&["good/1.png", "bad/2.png"], &["no images in", "folder bad"]);
+    said(&["good/1.png", "bad/2.png"], &["no images in", "folder good"]);
+    said(
+        &["monday/1.png", "friday/2.png"],
+        &["folder friday; name that one, or", "/**/*'"],
+    );
     said(&["nut/train/good/1.png"], &["folder nut has a train/good"]);
     said(&["1.png", "train/good/2.png"], &["two ways"]);
     said(&["train/2.png"], &["train/good"]);
@@ -178,6 +182,72 @@ fn a_plain_folder_without_images_says_where_they_are() {
             .contains("/nowhere/at/all")
     );
     assert!(folder::images(tree(&["a.txt"]).path()).is_err());
+}
+
+/// Where the labelled images lie, and where their masks may.
+#[test]
+fn labelled_images_need_no_training_images() {
+    let listed = |root: &Path| folder::labelled(root).map(|samples| names(&samples, root));
+    let inside = tree(&["test/good/1.png", "test/bad/2.png"]);
+    assert_eq!(listed(inside.path()).unwrap(), ["test/bad/2.png", "test/good/1.png"]);
+    let direct = tree(&[
+        "good/1.png",
+        "bad/2.png",
+        "notes.txt",
+        "train/3.png",
+        "ground_truth/4.png",
+    ]);
+    assert_eq!(listed(direct.path()).unwrap(), ["bad/2.png", "good/1.png"]);
+    let trained = tree(&["0.png", "test/good/1.png", "test/bad/2.png"]);
+    assert_eq!(listed(trained.path()).unwrap(), ["test/bad/2.png", "test/good/1.png"]);
+    let odd = tree(&["good/1.png", "test/2.png"]);
+    assert_eq!(listed(odd.path()).unwrap(), ["good/1.png", "test/2.png"]);
+
+    let category = tree(&[
+        "nut/train/good/0.png",
+        "nut/test/good/1.png",
+        "nut/test/bent/2.png",
+        "nut/ground_truth/bent/2_mask.png",
+        "own/good/1.png",
+        "own/bent/2.png",
+        "own/ground_truth/bent/2.png",
+    ]);
+    for (place, mask) in [
+        ("nut", "nut/ground_truth/bent/2_mask.png"),
+        ("nut/test", "nut/ground_truth/bent/2_mask.png"),
+        ("own", "own/ground_truth/bent/2.png"),
+    ] {
+        let samples = folder::labelled(category.path().join(place)).unwrap();
+        let truth: Vec<(&str, bool)> = samples.iter().map(|s| (s.defect.as_str(), s.anomalous)).collect();
+        assert_eq!(truth, [("bent", true), (GOOD, false)], "{place}");
+        let found = samples[0].mask.as_ref().unwrap().canonicalize().unwrap();
+        assert_eq!(found, category.path().join(mask).canonicalize().unwrap());
+    }
+}
+
+#[test]
+fn labelled_images_of_one_kind_are_refused() {
+    for (paths, words) in [
+        (&["good/1.png"][..], &["DEFECT", "folder for each kind of defect"][..]),
+        (&["test/good/1.png"], &["test/DEFECT"]),
+        (
+            &["bad/1.png"],
+            &["good parts as well", "`good` and a folder for each defect"],
+        ),
+        (&["1.png"], &["no images in", "`good` and a folder for each defect"]),
+        (&["lab/good/1.png", "lab/bad/1.png"], &["its folder lab has them"]),
+        (
+            &["good/1.png", "bad/1.png", "test/good/1.png", "test/bad/1.png"],
+            &["two ways"],
+        ),
+    ] {
+        let error = folder::labelled(tree(paths).path()).unwrap_err().to_string();
+        for word in words {
+            assert!(error.contains(word), "`{word}` in: {error}");
+        }
+    }
+    let error = folder::labelled("/nowhere/at/all").unwrap_err().to_string();
+    assert!(error.contains("/nowhere/at/all is not there\n\nhint: "), "{error}");
 }
 
 #[test]

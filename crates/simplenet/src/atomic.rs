@@ -16,16 +16,13 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         source,
     };
     let folder = folder_of(path);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // Temporary files are private by default; this one becomes a result that others may read. The umask applies.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut temporary = builder.tempfile_in(&folder).map_err(failed)?;
-    temporary.write_all(bytes).map_err(failed)?;
+    // Opened here and not by `tempfile`: it would make the file private, and name it in the reason of an error, where a person
+    // looks for the name that they typed. This one becomes a result that others may read; the umask applies.
+    let open = |path: &Path| File::options().write(true).create_new(true).open(path);
+    let builder = &mut tempfile::Builder::new();
+    let made = builder.prefix(".").suffix(".tmp").make_in(&folder, open);
+    let mut temporary = made.map_err(failed)?;
+    temporary.as_file_mut().write_all(bytes).map_err(failed)?;
     temporary.as_file().sync_all().map_err(failed)?;
     temporary.persist(path).map_err(|error| failed(error.error))?;
     // The rename is durable only with its folder. Windows cannot open folders and needs no such call.

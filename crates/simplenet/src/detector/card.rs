@@ -36,7 +36,7 @@ pub struct DataCard {
     pub names_sha256: String,
     /// SHA-256 of the files' SHA-256, in order.
     pub content_sha256: String,
-    /// Width and height of the first image, upright.
+    /// Width and height that most images have, upright; of sizes that as many have, that of the first image.
     pub size: [usize; 2],
     /// Number of images of another size.
     pub other_sizes: usize,
@@ -174,7 +174,7 @@ impl ThresholdCard {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Hygiene {
-    /// Held-out scores far above the others: perhaps a defect among the good images. The highest first.
+    /// Held-out scores beyond Tukey's far-out fence: perhaps a defect among the good images. The highest first.
     pub suspects: Vec<Suspect>,
     /// Pairs of files with the same content or nearly the same features.
     pub duplicates: Vec<Duplicate>,
@@ -182,7 +182,7 @@ pub struct Hygiene {
     pub oscillates: bool,
 }
 
-/// A training image whose held-out score is far above the others.
+/// A training image whose held-out score stands out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Suspect {
@@ -190,7 +190,7 @@ pub struct Suspect {
     pub file: String,
     /// Held-out score.
     pub score: f32,
-    /// The fence that it passes.
+    /// The fence that it passes: third quartile + 3 × interquartile range.
     pub fence: f32,
 }
 

@@ -124,7 +124,7 @@ impl Detector {
         Ok(self.layout(image)?.geometry)
     }
 
-    /// The same for images of the size of the first training image.
+    /// The same for images of the size that most training images had.
     ///
     /// # Errors
     /// As [`Detector::geometry`].

@@ -27,6 +27,9 @@ pub struct Prediction {
     pub verdict: Verdict,
     /// Where the defect is, the most anomalous region first; empty for a good image.
     pub regions: Vec<Region>,
+    /// How many regions more there would be, were they as large as a defect must be. Why an image whose score is at or
+    /// above the threshold may be good.
+    pub too_small: usize,
     /// The anomaly map.
     pub map: AnomalyMap,
 }
@@ -37,7 +40,7 @@ pub struct Region {
     /// The smallest box around it.
     #[serde(rename = "box")]
     pub bounds: PixelBox,
-    /// Its area in source pixels, rounded.
+    /// Its area in source pixels, rounded; at least 1, also where many pixels of the map lie in one of the source.
     pub area: u64,
     /// Its most anomalous point.
     pub peak: Peak,
@@ -95,6 +98,7 @@ impl Decision {
     pub(crate) fn judge(&self, score: f32, values: Vec<f32>, geometry: Geometry) -> Result<Prediction, Error> {
         let mut in_region = vec![false; values.len()];
         let mut regions = Vec::new();
+        let mut too_small = 0;
         if score >= self.threshold {
             let Level { level, peak } = self.level(&values);
             let marked: Vec<bool> = values.iter().map(|&value| value >= level).collect();
@@ -109,8 +113,12 @@ impl Decision {
                 sums[run.region as usize].add(run.start..run.end, &values, geometry.columns);
             }
             let described: Vec<Region> = sums.iter().map(|sums| sums.region(&geometry)).collect();
-            let is_kept =
-                |region: &Region| region.area >= self.min_area && peak.is_none_or(|peak| region.peak.score >= peak);
+            let is_marked = |region: &Region| peak.is_none_or(|peak| region.peak.score >= peak);
+            let is_kept = |region: &Region| region.area >= self.min_area && is_marked(region);
+            too_small = described
+                .iter()
+                .filter(|&region| is_marked(region) && !is_kept(region))
+                .count();
             for run in &found.runs {
                 in_region[run.start..run.end].fill(is_kept(&described[run.region as usize]));
             }
@@ -128,6 +136,7 @@ impl Decision {
             threshold: self.threshold,
             verdict,
             regions,
+            too_small,
             map: AnomalyMap {
                 values,
                 geometry,
@@ -213,7 +222,7 @@ impl Sums {
         let [x, y] = geometry.to_source(peak_x as f64 + 0.5, peak_y as f64 + 0.5);
         Region {
             bounds: geometry.box_to_source(self.left, self.top, self.right, self.bottom),
-            area: (count * geometry.pixel_area()).round() as u64,
+            area: ((count * geometry.pixel_area()).round() as u64).max(1),
             peak: Peak { x, y, score },
             centroid: geometry.to_source(self.x / count, self.y / count),
         }
@@ -276,11 +285,29 @@ mod tests {
         let prediction = larger.judge(1.0, map(), geometry())?;
         assert_eq!(prediction.regions.len(), 1);
         assert_eq!(prediction.map.in_region.iter().filter(|&&inside| inside).count(), 2);
+        assert_eq!(prediction.too_small, 1);
         let none = Decision {
             min_area: 9,
             ..DECISION
         };
-        assert_eq!(none.judge(1.0, map(), geometry())?.verdict, Verdict::Good);
+        let prediction = none.judge(1.0, map(), geometry())?;
+        assert_eq!((prediction.verdict, prediction.too_small), (Verdict::Good, 2));
+        assert_eq!(none.judge(0.9, map(), geometry())?.too_small, 0);
+        Ok(())
+    }
+
+    /// A strip whose shorter side is enlarged: a pixel of it is many of the map.
+    #[test]
+    fn a_region_has_an_area() -> Result<(), Error> {
+        let strip = Geometry::middle([20, 4000], 256, [4, 4]);
+        let prediction = DECISION.judge(1.0, map(), strip)?;
+        assert_eq!(prediction.regions.len(), 2);
+        for region in prediction.regions {
+            assert!(
+                region.area == 1 && region.bounds.width > 0 && region.bounds.height > 0,
+                "{region:?}"
+            );
+        }
         Ok(())
     }
 

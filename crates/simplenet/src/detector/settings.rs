@@ -155,6 +155,7 @@ impl DetectorConfig {
             )));
         }
         if let Some(overlap) = self.overlap {
+            self.check_resize(overlap)?;
             self.check_tiles(overlap)?;
         }
         if let Method::PatchCore(patchcore) = &self.model.method
@@ -180,6 +181,20 @@ impl DetectorConfig {
             )));
         }
         self.model.check()
+    }
+
+    /// The squares follow from this size where nobody chose them, so it is to blame first.
+    fn check_resize(&self, overlap: usize) -> Result<(), Error> {
+        let resize = self.model.preprocess.resize;
+        let stride = self.model.features.stages.first().map_or(1, |stage| stage.stride());
+        let patches = if overlap == 0 { 1 } else { 2 };
+        let least = patches * stride;
+        if resize < least {
+            return Err(Error::Config(format!(
+                "`preprocess.resize` is {resize}; the shorter side takes at least {least} pixels, {patches} times the {stride} of a patch"
+            )));
+        }
+        Ok(())
     }
 
     fn check_tiles(&self, overlap: usize) -> Result<(), Error> {

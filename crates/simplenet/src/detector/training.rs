@@ -1,5 +1,7 @@
 //! From a folder of good parts to a detector.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -63,6 +65,8 @@ pub(super) struct Images {
     /// The first square of every image, and the number of all squares.
     pub(super) starts: Vec<usize>,
     layouts: Vec<Layout>,
+    /// The first image of the size that most have.
+    usual: usize,
     pub(super) names: Vec<String>,
     sources: Vec<Source>,
     data: DataCard,
@@ -90,7 +94,7 @@ impl Detector {
         config.model.train.epochs = config.epochs(images.bank.images());
         config.folds = config.folds.min(images.names.len());
 
-        let roi = Roi::read(&config, pipeline.preprocess(), &images.layouts[0])?;
+        let roi = Roi::read(&config, pipeline.preprocess(), &images.layouts[images.usual])?;
         if let Some(roi) = &roi {
             let mut layouts = images.layouts.iter();
             layouts.try_for_each(|layout| roi.check(&layout.geometry))?;
@@ -249,26 +253,40 @@ fn read(
             first: unreadable.into_iter().next().map(|file| file.error),
         });
     }
-    let size = |layout: &Layout| [layout.geometry.width, layout.geometry.height];
+    let sizes: Vec<[usize; 2]> = layouts
+        .iter()
+        .map(|layout| [layout.geometry.width, layout.geometry.height])
+        .collect();
+    let (usual, of_usual) = most_common(&sizes);
     let data = DataCard {
         images: names.len(),
         names_sha256: hex(&name_hash.finalize()),
         content_sha256: hex(&content_hash.finalize()),
-        size: size(&layouts[0]),
-        other_sizes: layouts
-            .iter()
-            .filter(|layout| size(layout) != size(&layouts[0]))
-            .count(),
+        size: sizes[usual],
+        other_sizes: sizes.len() - of_usual,
         unreadable,
     };
     Ok(Images {
         bank: bank.finish()?,
         starts,
         layouts,
+        usual,
         names,
         sources: read,
         data,
     })
+}
+
+/// Where the size that most images have stands first, and how many have it; of sizes that as many have, the first one.
+fn most_common(sizes: &[[usize; 2]]) -> (usize, usize) {
+    let mut counts: BTreeMap<[usize; 2], (usize, usize)> = BTreeMap::new();
+    for (index, size) in sizes.iter().enumerate() {
+        counts.entry(*size).or_insert((index, 0)).1 += 1;
+    }
+    let most = counts
+        .into_values()
+        .max_by_key(|&(first, count)| (count, Reverse(first)));
+    most.unwrap_or_default()
 }
 
 /// What all models of a training share.

@@ -146,7 +146,8 @@ fn globs_and_folders_find_the_same_files() {
     let nothing = factory().ring.join("test/*/none*.png");
     let out = predict(&[nothing.as_ref()]);
     assert_eq!(out.status.code(), Some(1));
-    assert!(stderr(&out).contains("no image matches"), "{}", stderr(&out));
+    let error = &lines(&out)[0]["error"];
+    assert!(error.as_str().unwrap().contains("no image matches"), "{error}");
 }
 
 #[test]

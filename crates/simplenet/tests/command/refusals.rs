@@ -102,6 +102,18 @@ fn errors_name_the_options_that_were_typed() {
             &["--vectors", "9999999"],
             "`--vectors` is 9999999, and with 152 channels that is",
         ),
+        (
+            &["--resize", "0"],
+            "`--resize` is 0; the shorter side takes at least 16 pixels",
+        ),
+        (
+            &["--resize", "15"],
+            "`--resize` is 15; the shorter side takes at least 16 pixels, 2 times the 8 of a patch",
+        ),
+        (
+            &["--resize", "7", "--overlap", "0"],
+            "`--resize` is 7; the shorter side takes at least 8 pixels",
+        ),
         (&["--folds", "1"], "`--folds` is 1"),
         (&["--vectors", "0"], "`--vectors` is 0"),
         (&["--max-false-reject", "1"], "`--max-false-reject` is 1"),
@@ -129,6 +141,31 @@ fn errors_name_the_options_that_were_typed() {
         assert!(
             out.status.code() == Some(1) && message.contains(expected),
             "{options:?}: {message}"
+        );
+    }
+    assert!(names(folder.path()).is_empty());
+}
+
+/// It is about a rate, and would be ignored.
+#[test]
+fn a_threshold_without_a_rate_is_not_confident() {
+    let folder = tempfile::tempdir().unwrap();
+    let out_file = folder.path().join("part.simplenet");
+    let ring = factory().ring.as_os_str();
+    for (rule, value) in [("--value", "20".as_ref()), ("--from-test", ring)] {
+        let out = simplenet(&[
+            "threshold".as_ref(),
+            factory().detector.as_ref(),
+            rule.as_ref(),
+            value,
+            "--confident".as_ref(),
+            "--out".as_ref(),
+            out_file.as_ref(),
+        ]);
+        let message = stderr(&out);
+        assert!(
+            out.status.code() == Some(1) && message.contains("--confident") && message.contains(rule),
+            "{message}"
         );
     }
     assert!(names(folder.path()).is_empty());

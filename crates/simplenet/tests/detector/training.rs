@@ -79,6 +79,33 @@ fn a_file_that_is_no_image_is_named_and_left_out() {
     assert!(error.contains("broken.png"), "{error}");
 }
 
+/// Whatever comes first in the folder: a thumbnail, a torn picture.
+#[test]
+fn the_usual_size_is_that_of_most_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let dot = folder.path().join("000.png");
+    image::RgbImage::new(1, 1).save(&dot).unwrap();
+    let mut images = training_images();
+    images.truncate(4);
+    images.insert(0, Source::File(dot));
+    let config = DetectorConfig {
+        steps: Some(2),
+        ..quick()
+    };
+    let detector = Detector::train(&images, &config, |_| {}).unwrap();
+    let data = &detector.card().data;
+    assert_eq!((data.size, data.other_sizes, data.images), ([256, 256], 1, 5));
+    assert_eq!(detector.usual_geometry().unwrap().width, 256);
+
+    let wide = folder.path().join("wide.png");
+    image::RgbImage::new(300, 256).save(&wide).unwrap();
+    // Two of either: the first one's.
+    let wide = Source::File(wide);
+    let tie = [wide.clone(), images[1].clone(), images[2].clone(), wide];
+    let detector = Detector::train(&tie, &config, |_| {}).unwrap();
+    assert_eq!(detector.card().data.size, [300, 256]);
+}
+
 #[test]
 fn a_duplicate_is_found() {
     let mut images = training_images();

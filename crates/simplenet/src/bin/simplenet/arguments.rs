@@ -44,6 +44,9 @@ pub(crate) enum Verb {
     /// Make a detector from a folder of good parts
     Train(Train),
     /// Judge images: one JSON line each
+    ///
+    /// An image whose score is above the threshold is good where no region of it is as large as the detector's
+    /// --min-defect-area; `too_small` then counts its regions.
     Predict(Predict),
     /// Measure a detector on labelled images
     Evaluate(Evaluate),
@@ -54,6 +57,8 @@ pub(crate) enum Verb {
     /// Measure latency and throughput
     Bench(Bench),
     /// Judge images as they arrive in a folder, each once, for as long as it runs
+    ///
+    /// The detector is read once: start it again after `threshold`.
     Watch(Watch),
     /// Write the man pages, or the completions of a shell
     Manual(Manual),
@@ -61,13 +66,14 @@ pub(crate) enum Verb {
 
 #[derive(Args)]
 pub(crate) struct Train {
-    /// Folder of good parts, a category in MVTec AD's layout, or a glob in quotes
+    /// Folder of good parts (images directly in it; those in its folders are counted and not used), a category in MVTec AD's
+    /// layout, or a glob in quotes such as 'good/**/*'
     pub(crate) good: PathBuf,
     /// The detector file to write
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
-    /// Labelled images (good/ and one folder per defect, or a category) to measure the detector on; nothing is learnt from
-    /// them
+    /// Labelled images to measure the detector on: good/ and one folder per defect, in this folder or in its folder test;
+    /// nothing is learnt from them
     #[arg(long, value_name = "DIR")]
     pub(crate) test: Option<PathBuf>,
     /// Share of good parts that may be rejected
@@ -76,7 +82,7 @@ pub(crate) struct Train {
     /// Keep that share with 95 % confidence, and not only on average: fewer false rejects, fewer defects found
     #[arg(long)]
     pub(crate) confident: bool,
-    /// Smallest defect, in pixels of the image
+    /// Smallest defect, in pixels of the image; an image above the threshold without a region as large is good
     #[arg(long, value_name = "PIXELS", default_value_t = 0)]
     pub(crate) min_defect_area: u64,
     /// A mask of the images' size: only its white part is judged
@@ -192,19 +198,22 @@ pub(crate) struct Model {
 pub(crate) struct Predict {
     #[command(flatten)]
     pub(crate) model: Model,
-    /// Images, folders (searched to the bottom) or globs; `-` reads names from stdin, a line each, and answers each at once
+    /// Images, folders (searched to the bottom) or globs; one that holds no image is a line with an error, and the others go
+    /// on. `-` reads names from stdin, a line each, and answers each at once
     #[arg(required = true)]
     pub(crate) images: Vec<PathBuf>,
-    /// Folder for pictures of the images under their anomaly maps
+    /// Folder for pictures of the images under their anomaly maps: yellow to orange below the pixel threshold, crimson to violet
+    /// from it on. Refused where one would replace an image that is judged
     #[arg(long, value_name = "DIR")]
     pub(crate) heatmaps: Option<PathBuf>,
-    /// Folder for masks of the defects: white where a region is
+    /// Folder for masks of the defects, white where a region is; another one than that of --heatmaps
     #[arg(long, value_name = "DIR")]
     pub(crate) masks: Option<PathBuf>,
     /// A table of all images, written when all are judged
     #[arg(long, value_name = "FILE")]
     pub(crate) csv: Option<PathBuf>,
-    /// Exit with 0 if all are good, 1 if there is a defect, 2 if something could not be judged
+    /// Exit with 0 if all are good, 1 if there is a defect, 2 if something could not be judged or written, a picture was
+    /// passed over (another format, a link to nothing) or there was none
     #[arg(long)]
     pub(crate) exit_code: bool,
 }
@@ -213,7 +222,8 @@ pub(crate) struct Predict {
 pub(crate) struct Evaluate {
     #[command(flatten)]
     pub(crate) model: Model,
-    /// A folder with test/good and test/DEFECT, and ground_truth/DEFECT for masks
+    /// Labelled images: good/ and one folder per defect, in this folder or in its folder test; masks in
+    /// ground_truth/DEFECT beside good/ or beside test/
     pub(crate) dataset: PathBuf,
     /// An HTML page to write: tables, curves, every score
     #[arg(long, value_name = "FILE")]
@@ -232,15 +242,16 @@ pub(crate) struct Threshold {
     #[arg(long, value_name = "RATE")]
     pub(crate) max_false_reject: Option<f64>,
     /// Keep that share with 95 % confidence, and not only on average
-    #[arg(long, requires = "max_false_reject")]
+    // Where the rate is missing because another rule was given, clap does not miss it.
+    #[arg(long, requires = "max_false_reject", conflicts_with_all = ["value", "from_test"])]
     pub(crate) confident: bool,
     /// Set it
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     pub(crate) value: Option<f32>,
-    /// Choose it for the highest F1 on labelled images; measure on others afterwards
+    /// Choose it for the highest F1 on labelled images (a folder as `evaluate` takes it); measure on others afterwards
     #[arg(long, value_name = "DIR")]
     pub(crate) from_test: Option<PathBuf>,
-    /// Smallest defect, in pixels of the image
+    /// Smallest defect, in pixels of the image; an image above the threshold without a region as large is good
     #[arg(long, value_name = "PIXELS")]
     pub(crate) min_defect_area: Option<u64>,
     /// Write here instead of changing the file
@@ -277,7 +288,7 @@ pub(crate) struct Watch {
     /// Folder for pictures of the images under their anomaly maps
     #[arg(long, value_name = "DIR")]
     pub(crate) heatmaps: Option<PathBuf>,
-    /// Folder for masks of the defects
+    /// Folder for masks of the defects; another one than that of --heatmaps
     #[arg(long, value_name = "DIR")]
     pub(crate) masks: Option<PathBuf>,
     /// Seconds between two looks at the folder

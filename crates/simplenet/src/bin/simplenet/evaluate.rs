@@ -13,6 +13,7 @@ use simplenet_metrics::{
 
 use crate::arguments::Evaluate;
 use crate::output::Output;
+use crate::outputs::Outputs;
 use crate::predict::{BATCH, judge};
 use crate::progress::Progress;
 use crate::{Outcome, page};
@@ -24,6 +25,10 @@ const POINTS: usize = 500;
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     threshold: f32,
+    /// A region with fewer pixels is no defect.
+    min_defect_area: u64,
+    /// Images that are good only because of that: their scores are at or above the threshold.
+    too_small: usize,
     good: Counted,
     defects: Counted,
     #[serde(flatten)]
@@ -108,7 +113,9 @@ struct Unreadable {
 
 pub(crate) fn run(arguments: &Evaluate, output: &Output) -> Result<Outcome> {
     let detector = arguments.model.load()?;
-    let report = measure(&detector, &labelled(&arguments.dataset)?, output)?;
+    let test = folder::labelled(&arguments.dataset)?;
+    check_outputs(arguments, &test)?;
+    let report = measure(&detector, &test, output)?;
     if let Some(path) = &arguments.page {
         let title = format!("{} on {}", arguments.model.path.display(), arguments.dataset.display());
         write_atomic(path, page::html(&title, &report, &report.curves).as_bytes())?;
@@ -123,16 +130,22 @@ pub(crate) fn run(arguments: &Evaluate, output: &Output) -> Result<Outcome> {
     })
 }
 
-/// The test images of a folder in MVTec AD's layout.
-pub(crate) fn labelled(dataset: &Path) -> Result<Vec<Sample>> {
-    let test = folder::load(dataset)?.test;
-    if test.is_empty() {
-        bail!(
-            "{} has no test images\n\nhint: labelled images lie in test/good and test/DEFECT",
-            dataset.display()
-        );
+/// Refuses files that cannot be written, or would replace what they tell of.
+fn check_outputs(arguments: &Evaluate, test: &[Sample]) -> Result<()> {
+    let mut outputs = Outputs::default();
+    outputs.keep(&arguments.model.path, "the detector");
+    for sample in test {
+        outputs.keep(sample.source.path(), "the image");
+        if let Some(mask) = &sample.mask {
+            outputs.keep(mask, "the mask");
+        }
     }
-    Ok(test)
+    for (option, path) in [("--page", &arguments.page), ("--curves", &arguments.curves)] {
+        if let Some(path) = path {
+            outputs.file(option, path)?;
+        }
+    }
+    Ok(())
 }
 
 /// What was seen of the images that could be read.
@@ -140,6 +153,8 @@ struct Seen<'a> {
     samples: Vec<&'a Sample>,
     scores: Vec<f32>,
     rejected: Vec<bool>,
+    /// Images whose regions are all too small to be a defect.
+    too_small: usize,
     maps: Vec<Vec<f32>>,
     /// `None` where a defective image has no mask: pixel metrics over the others would be those of another set. Also where
     /// maps differ in size.
@@ -155,6 +170,7 @@ pub(crate) fn measure(detector: &Detector, test: &[Sample], output: &Output) -> 
         samples: Vec::new(),
         scores: Vec::new(),
         rejected: Vec::new(),
+        too_small: 0,
         maps: Vec::new(),
         masks: Some(Vec::new()),
         size: None,
@@ -180,6 +196,7 @@ pub(crate) fn measure(detector: &Detector, test: &[Sample], output: &Output) -> 
                     seen.samples.push(sample);
                     seen.scores.push(prediction.score);
                     seen.rejected.push(prediction.verdict == Verdict::Defect);
+                    seen.too_small += usize::from(prediction.verdict == Verdict::Good && prediction.too_small > 0);
                     let geometry = &prediction.map.geometry;
                     let size = [geometry.rows, geometry.columns];
                     if *seen.size.get_or_insert(size) != size {
@@ -223,6 +240,8 @@ pub(crate) fn measure(detector: &Detector, test: &[Sample], output: &Output) -> 
         .collect::<Result<_>>()?;
     Ok(Report {
         threshold: detector.threshold(),
+        min_defect_area: detector.card().calibration.min_defect_area,
+        too_small: seen.too_small,
         good: seen.count(is_good),
         defects: seen.count(is_defect),
         metrics: seen.metrics(detector, all)?,
@@ -397,6 +416,17 @@ impl Report {
             "good parts rejected: {}/{} at threshold {:.4}",
             self.good.rejected, self.good.images, self.threshold
         ));
+        lines.extend(self.smallest());
         lines.join("\n")
+    }
+
+    /// What the smallest defect has changed, where there is one.
+    pub(crate) fn smallest(&self) -> Option<String> {
+        (self.min_defect_area > 0).then(|| {
+            format!(
+                "above the threshold and yet good, without a region of at least {} pixels (--min-defect-area): {}",
+                self.min_defect_area, self.too_small
+            )
+        })
     }
 }

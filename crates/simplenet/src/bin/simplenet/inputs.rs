@@ -7,8 +7,10 @@ use anyhow::{Context, Result, bail};
 use simplenet::Source;
 use simplenet_data::folder;
 
-/// Formats that are decoded; a file named by itself may have any name.
-const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff"];
+use crate::message;
+use crate::skipped::Skipped;
+
+const LOOKED_FOR: &str = "PNG, JPEG, BMP and TIFF files are looked for";
 
 /// An image to judge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,10 +20,22 @@ pub(crate) struct Input {
     pub(crate) label: PathBuf,
 }
 
+/// What lies behind the names on the command line.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) images: Vec<Input>,
+    /// Names without images, and why; the others go on.
+    pub(crate) failed: Vec<(PathBuf, String)>,
+    pub(crate) skipped: Skipped,
+}
+
 /// The images of good parts in a folder, a category or a glob.
 pub(crate) fn training(good: &Path) -> Result<Vec<Source>> {
     if is_glob(good) {
-        return Ok(matches(good)?.into_iter().map(Source::File).collect());
+        return Ok(matches(good, &mut Skipped::default())?
+            .into_iter()
+            .map(Source::File)
+            .collect());
     }
     if good.is_file() {
         bail!(
@@ -34,46 +48,51 @@ pub(crate) fn training(good: &Path) -> Result<Vec<Source>> {
 }
 
 /// The images behind the names: files as they are, folders to the bottom, globs. Each file once, in the order named.
-pub(crate) fn images(names: &[PathBuf]) -> Result<Vec<Input>> {
-    let mut found = Vec::new();
+pub(crate) fn images(names: &[PathBuf]) -> Found {
+    let mut all = Found::default();
     for name in names {
         if name.is_dir() {
-            let before = found.len();
-            walk(name, name, &mut found)?;
-            if found.len() == before {
-                bail!(
-                    "no images in {}\n\nhint: PNG, JPEG, BMP and TIFF files are looked for",
-                    name.display()
-                );
+            let before = (all.images.len(), all.failed.len());
+            walk(name, name, &mut all);
+            if (all.images.len(), all.failed.len()) == before {
+                let nothing = format!("no images in {}\n\nhint: {LOOKED_FOR}", name.display());
+                all.failed.push((name.clone(), nothing));
             }
         } else if is_glob(name) {
-            found.extend(matches(name)?.into_iter().map(Input::alone));
+            match matches(name, &mut all.skipped) {
+                Ok(paths) => all.images.extend(paths.into_iter().map(Input::alone)),
+                Err(error) => all.failed.push((name.clone(), message(&error))),
+            }
         } else {
-            found.push(Input::alone(name.clone()));
+            all.images.push(Input::alone(name.clone()));
         }
     }
+    let found = &mut all.images;
     let mut seen = HashSet::new();
     found.retain(|input| seen.insert(input.path.clone()));
     // `a/0.png` and `b/0.png` are told apart by as much of their paths as it takes, and then all are named that way; whole
     // paths always do.
-    let common = common_folder(&found);
+    let common = common_folder(found);
     for prefix in [common.as_path(), Path::new("")] {
         let labels: HashSet<&Path> = found.iter().map(|input| input.label.as_path()).collect();
         if labels.len() == found.len() {
             break;
         }
-        for input in &mut found {
+        for input in found.iter_mut() {
             input.label = whole_label(input.path.strip_prefix(prefix).unwrap_or(&input.path));
         }
     }
-    Ok(found)
+    all
 }
 
 /// Every image in a folder, to the bottom; there may be none.
-pub(crate) fn folder(folder: &Path) -> Result<Vec<Input>> {
-    let mut found = Vec::new();
-    walk(folder, folder, &mut found)?;
-    Ok(found)
+pub(crate) fn folder(folder: &Path) -> Result<(Vec<Input>, Skipped)> {
+    let mut found = Found::default();
+    walk(folder, folder, &mut found);
+    match found.failed.into_iter().next() {
+        Some((_, error)) => bail!(error),
+        None => Ok((found.images, found.skipped)),
+    }
 }
 
 impl Input {
@@ -106,32 +125,37 @@ fn whole_label(path: &Path) -> PathBuf {
         .collect()
 }
 
-fn walk(root: &Path, folder: &Path, found: &mut Vec<Input>) -> Result<()> {
-    let failed = || format!("cannot read {}", folder.display());
+fn walk(root: &Path, folder: &Path, found: &mut Found) {
+    let entries = match entries(folder) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let text = format!("cannot read {}: {error}", folder.display());
+            return found.failed.push((folder.to_owned(), text));
+        }
+    };
+    for (path, is_folder) in entries {
+        if is_folder {
+            walk(root, &path, found);
+        } else if found.skipped.sift(&path) {
+            let label = path.strip_prefix(root).unwrap_or(&path).to_owned();
+            found.images.push(Input { path, label });
+        }
+    }
+}
+
+/// What a folder holds and does not hide, in order of name, and whether it is a folder.
+fn entries(folder: &Path) -> std::io::Result<Vec<(PathBuf, bool)>> {
     let mut entries = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(failed)? {
-        let entry = entry.with_context(failed)?;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
         // A link to a folder is not followed: it may lead in a circle.
-        let is_folder = entry.file_type().with_context(failed)?.is_dir();
+        let is_folder = entry.file_type()?.is_dir();
         if !entry.file_name().as_encoded_bytes().starts_with(b".") {
             entries.push((entry.path(), is_folder));
         }
     }
     entries.sort();
-    for (path, is_folder) in entries {
-        if is_folder {
-            walk(root, &path, found)?;
-        } else if is_image(&path) && path.is_file() {
-            let label = path.strip_prefix(root).unwrap_or(&path).to_owned();
-            found.push(Input { path, label });
-        }
-    }
-    Ok(())
-}
-
-fn is_image(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    extension.is_some_and(|extension| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)))
+    Ok(entries)
 }
 
 /// A pattern, unless a file happens to have that name.
@@ -142,18 +166,18 @@ fn is_glob(path: &Path) -> bool {
             .is_some_and(|text| text.contains(['*', '?']) || (text.contains('[') && text.contains(']')))
 }
 
-fn matches(pattern: &Path) -> Result<Vec<PathBuf>> {
+fn matches(pattern: &Path, skipped: &mut Skipped) -> Result<Vec<PathBuf>> {
     let text = pattern.to_str().unwrap_or_default();
     let paths = glob::glob(text).with_context(|| format!("`{text}` is not a pattern"))?;
     let mut found = Vec::new();
     for path in paths {
         let path = path.with_context(|| format!("cannot search for `{text}`"))?;
-        if path.is_file() && is_image(&path) {
+        if skipped.sift(&path) {
             found.push(path);
         }
     }
     if found.is_empty() {
-        bail!("no image matches `{text}`\n\nhint: PNG, JPEG, BMP and TIFF files are looked for");
+        bail!("no image matches `{text}`\n\nhint: {LOOKED_FOR}");
     }
     Ok(found)
 }

@@ -5,12 +5,13 @@ use std::fmt::Write;
 use anyhow::Result;
 use serde::Serialize;
 use simplenet::detector::calibration::Method;
-use simplenet::detector::card::{Card, ThresholdCard};
+use simplenet::detector::card::{Calibration, Card, ThresholdCard};
 use simplenet::{Detector, DetectorConfig, Error, Model};
 
 use crate::Outcome;
 use crate::arguments::Inspect;
 use crate::output::Output;
+use crate::remark;
 
 /// Everything in a detector file except its tensors.
 #[derive(Serialize)]
@@ -115,15 +116,15 @@ pub(crate) fn summary(detector: &Detector) -> Result<String, Error> {
                 ),
             },
         ),
-        ("threshold", threshold_text(&calibration.threshold)),
+        ("threshold", threshold_text(calibration)),
         (
             "held out",
             format!(
-                "{} scores in {} parts, highest {highest:.4}; {} suspects, {} pairs of duplicates",
+                "{} scores in {} parts, highest {highest:.4}; {} suspects, {} groups of duplicates",
                 calibration.held_out.len(),
                 calibration.folds,
                 card.hygiene.suspects.len(),
-                card.hygiene.duplicates.len()
+                remark::groups(&card.hygiene.duplicates).len()
             ),
         ),
     ];
@@ -131,7 +132,19 @@ pub(crate) fn summary(detector: &Detector) -> Result<String, Error> {
     Ok(lines.join("\n"))
 }
 
-pub(crate) fn threshold_text(threshold: &ThresholdCard) -> String {
+/// The threshold, and what else decides.
+pub(crate) fn threshold_text(calibration: &Calibration) -> String {
+    let threshold = source_text(&calibration.threshold);
+    match calibration.min_defect_area {
+        0 => threshold,
+        pixels => format!(
+            "{threshold}; a picture above it is good if it has no region of at least {pixels} pixels (--min-defect-area)"
+        ),
+    }
+}
+
+/// Where a threshold comes from.
+fn source_text(threshold: &ThresholdCard) -> String {
     match threshold {
         ThresholdCard::Contract(contract) => format!(
             "{:.4} for {:.2} % false rejects{}; at most {:.2} % with 95 % confidence{}",

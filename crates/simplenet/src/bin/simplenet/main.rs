@@ -3,16 +3,21 @@
 
 mod arguments;
 mod bench;
+mod deeper;
 mod evaluate;
 mod inputs;
 mod inspect;
 mod manual;
 mod options;
 mod output;
+mod outputs;
 mod page;
 mod picture;
 mod predict;
 mod progress;
+mod remark;
+mod rows;
+mod skipped;
 mod threshold;
 mod train;
 mod watch;
@@ -36,6 +41,8 @@ const AN_ERROR: u8 = 2;
 struct Outcome {
     defects: bool,
     errors: bool,
+    /// A picture was passed over, or there was none; only a code says so.
+    unjudged: bool,
 }
 
 fn main() -> ExitCode {
@@ -51,6 +58,7 @@ fn main() -> ExitCode {
     };
     match dispatch(arguments) {
         Ok(Outcome { errors: true, .. }) => failure,
+        Ok(Outcome { unjudged: true, .. }) if with_code => failure,
         Ok(Outcome { defects: true, .. }) if with_code => ExitCode::from(A_DEFECT),
         Ok(_) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -87,16 +95,22 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-/// The chain of causes on one line, then every hint on its own.
 fn render(error: &anyhow::Error) -> String {
-    let mut line = String::from("error");
+    format!("error: {}", message(error))
+}
+
+/// The chain of causes on one line, then every hint on its own.
+fn message(error: &anyhow::Error) -> String {
+    let mut line = String::new();
     let mut hints = Vec::new();
     for cause in error.chain() {
         let text = cause.to_string();
         let (message, hint) = text
             .split_once("\n\nhint: ")
             .map_or((text.as_str(), None), |(message, hint)| (message, Some(hint)));
-        if !line.ends_with(message) {
+        if line.is_empty() {
+            line = message.to_string();
+        } else if !line.ends_with(message) {
             line = format!("{line}: {message}");
         }
         hints.extend(hint.map(str::to_string));

@@ -73,6 +73,9 @@ fn table(report: &Report) -> String {
         "</table><p>Good parts rejected: {rejected} of {good}, at threshold {:.4}. Percent; chance level of the AUROCs is 50.",
         report.threshold()
     );
+    if let Some(smallest) = report.smallest() {
+        let _ = write!(table, "<p>Images {}", escaped(&smallest));
+    }
     table
 }
 

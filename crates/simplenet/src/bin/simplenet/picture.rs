@@ -1,18 +1,20 @@
 //! Pictures of anomaly maps and regions, as large as the source image.
 
 use std::io::Cursor;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use simplenet::{AnomalyMap, Rgb8, write_atomic};
 
+use crate::skipped::is_decoded;
+
 /// How much the colour covers the picture's own grey at most: whoever looks at a marked place wants to see what is there.
 const OPACITY: f64 = 0.45;
 
 /// The grey image under its anomaly map. `range` is what a normal pixel scores and from where on it is marked: below the
-/// middle of it nothing is coloured, then yellow rises to red at the mark and to violet at twice the way. The
-/// outline of the regions is white. What is not judged is darkened.
+/// middle of it nothing is coloured, then yellow rises to orange just below the mark; marked pixels are crimson, and violet
+/// at twice the way. The outline of the regions is white. What is not judged is darkened.
 pub(crate) fn heatmap(image: &Rgb8, map: &AnomalyMap, [typical, mark]: [f32; 2]) -> Result<DynamicImage> {
     let (width, height) = (u32::try_from(image.width())?, u32::try_from(image.height())?);
     let pixels = image.data().as_chunks::<3>().0;
@@ -21,13 +23,14 @@ pub(crate) fn heatmap(image: &Rgb8, map: &AnomalyMap, [typical, mark]: [f32; 2])
         let pixel = pixels[y as usize * image.width() + x as usize];
         let grey = pixel.iter().map(|&channel| f64::from(channel)).sum::<f64>() / 3.0;
         let [column, row] = map.geometry.to_map(f64::from(x) + 0.5, f64::from(y) + 0.5);
-        let Some(value) = sample(map, column, row) else {
+        let (Some(value), Some(index)) = (sample(map, column, row), index(map, column, row)) else {
             return Rgb([(grey * 0.4) as u8; 3]);
         };
         if is_outline(map, column, row) {
             return Rgb([255; 3]);
         }
-        let (color, opacity) = color((value - f64::from(typical)) / span);
+        // Between pixels the shade is smooth, but a pixel is marked as a whole: outlines and masks go around the same ones.
+        let (color, opacity) = color((value - f64::from(typical)) / span, map.values[index] >= mark);
         Rgb(color.map(|channel| (grey * (1.0 - opacity) + channel * opacity).round() as u8))
     });
     Ok(picture.into())
@@ -44,22 +47,28 @@ pub(crate) fn mask(map: &AnomalyMap) -> Result<DynamicImage> {
     Ok(picture.into())
 }
 
-/// Writes a PNG under `folder/label`, which gets its ending if it has another.
-pub(crate) fn write(folder: &Path, label: &Path, picture: &DynamicImage) -> Result<()> {
+/// Where the PNG of an image lies in a folder: under the image's name, with `.png` behind it unless it ends so. `a.bmp.png`
+/// becomes `a.bmp.png.png`, for `a.bmp.png` is the picture of `a.bmp`.
+pub(crate) fn path(folder: &Path, label: &Path) -> PathBuf {
     let is_png = label
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
-    let path = folder.join(if is_png {
+    let of_another = label.file_stem().is_some_and(|stem| is_decoded(Path::new(stem)));
+    folder.join(if is_png && !of_another {
         label.to_owned()
     } else {
         label.with_added_extension("png")
-    });
+    })
+}
+
+/// Writes a PNG.
+pub(crate) fn write(path: &Path, picture: &DynamicImage) -> Result<()> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
     }
     let mut bytes = Cursor::new(Vec::new());
     picture.write_to(&mut bytes, ImageFormat::Png)?;
-    Ok(write_atomic(&path, bytes.get_ref())?)
+    Ok(write_atomic(path, bytes.get_ref())?)
 }
 
 /// The pixel of the map at a point of it, or `None` outside.
@@ -96,16 +105,34 @@ fn is_outline(map: &AnomalyMap, column: f64, row: f64) -> bool {
         })
 }
 
-/// Colour and opacity of a value: 0 is a normal pixel, 1 is where pixels are marked.
-fn color(value: f64) -> ([f64; 3], f64) {
+/// Colour and opacity of a value: 0 is a normal pixel, 1 is where pixels are marked. Over grey a marked pixel has more blue
+/// than green, any other has no more blue than green, and marked ones are darker: a difference that people see who do not
+/// tell red from green.
+fn color(value: f64, is_marked: bool) -> ([f64; 3], f64) {
     let blend = |from: [f64; 3], to: [f64; 3], share: f64| [0, 1, 2].map(|c| from[c] + (to[c] - from[c]) * share);
-    let (yellow, red, violet) = ([255.0, 230.0, 0.0], [255.0, 0.0, 0.0], [160.0, 0.0, 255.0]);
-    if value < 0.5 {
-        return (yellow, 0.0);
+    let (yellow, orange) = ([255.0, 230.0, 0.0], [255.0, 170.0, 0.0]);
+    let (crimson, violet) = ([220.0, 0.0, 80.0], [120.0, 0.0, 220.0]);
+    if is_marked {
+        return (blend(crimson, violet, (value - 1.0).clamp(0.0, 1.0)), OPACITY);
     }
-    if value < 1.0 {
-        let share = (value - 0.5) * 2.0;
-        return (blend(yellow, red, share), OPACITY * share);
+    let share = ((value - 0.5) * 2.0).clamp(0.0, 1.0);
+    (blend(yellow, orange, share), OPACITY * share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_marked_pixel_has_a_marked_colour() {
+        for step in 0..=40 {
+            // Smoothing may lift a pixel that is not marked above the mark, and the other way round.
+            let value = f64::from(step) / 10.0;
+            let ([_, green, blue], _) = color(value, false);
+            assert!(green > blue + 100.0, "{value}");
+            let ([_, green, blue], opacity) = color(value, true);
+            assert!(blue > green + 50.0 && opacity == OPACITY, "{value}");
+        }
+        assert_eq!(color(0.5, false).1, 0.0);
     }
-    (blend(red, violet, (value - 1.0).min(1.0)), OPACITY)
 }

@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
-use serde::Serialize;
-use simplenet::detector::PixelBox;
-use simplenet::{Detector, Error, Prediction, Region, Rgb8, Verdict, open_upright, write_atomic};
+use simplenet::{Detector, Error, Prediction, Rgb8, Verdict, open_upright, write_atomic};
 
 use crate::arguments::Predict;
-use crate::inputs::{self, Input};
+use crate::inputs::{self, Found, Input};
 use crate::output::Output;
+use crate::outputs::{Folders, JUDGED, Outputs};
 use crate::progress::Progress;
-use crate::{Outcome, options, picture};
+use crate::{Outcome, message, picture, rows};
 
 /// Images that are judged at once: enough work for every core, little memory.
 pub(crate) const BATCH: usize = 8;
@@ -63,187 +62,180 @@ pub(crate) fn judge(detector: &Detector, paths: &[&Path]) -> Vec<Judged> {
         .collect()
 }
 
-/// A line of output. Coordinates are pixels of the upright image.
-#[derive(Debug, Serialize)]
-pub(crate) struct Line<'a> {
-    file: String,
-    #[serde(flatten)]
-    said: Said<'a>,
-    ms: f64,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum Said<'a> {
-    Judged {
-        verdict: Verdict,
-        score: f32,
-        threshold: f32,
-        size: [usize; 2],
-        inspected: PixelBox,
-        regions: &'a [Region],
-    },
-    Failed {
-        error: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        hint: Option<String>,
-    },
-}
-
-/// The line of a file.
-pub(crate) fn line(file: String, judged: &Judged) -> Line<'_> {
-    let said = match &judged.prediction {
-        Ok(prediction) => Said::Judged {
-            verdict: prediction.verdict,
-            score: prediction.score,
-            threshold: prediction.threshold,
-            size: [prediction.map.geometry.width, prediction.map.geometry.height],
-            inspected: prediction.map.geometry.inspected(),
-            regions: &prediction.regions,
-        },
-        Err(error) => {
-            let (error, hint) = error_and_hint(error);
-            Said::Failed { error, hint }
-        }
-    };
-    Line {
-        file,
-        said,
-        ms: (judged.time.as_secs_f64() * 1e4).round() / 10.0,
-    }
-}
-
-/// Writes heatmap and mask of an image into the folders that are asked for, in this order.
+/// Writes the pictures of an image that are asked for. `None` if all are there, or else why one is not.
 pub(crate) fn pictures(
     detector: &Detector,
     label: &Path,
     image: &Rgb8,
     prediction: &Prediction,
-    [heatmaps, masks]: [Option<&Path>; 2],
-) -> Result<()> {
-    if let Some(folder) = heatmaps {
-        let calibration = &detector.card().calibration;
-        let range = [calibration.typical_pixel, calibration.pixel_threshold];
-        picture::write(folder, label, &picture::heatmap(image, &prediction.map, range)?)?;
-    }
-    if let Some(folder) = masks {
-        picture::write(folder, label, &picture::mask(&prediction.map)?)?;
-    }
-    Ok(())
+    folders: Folders,
+) -> Option<String> {
+    let calibration = &detector.card().calibration;
+    let range = [calibration.typical_pixel, calibration.pixel_threshold];
+    let [(_, heatmaps), (_, masks)] = folders;
+    let heatmap = heatmaps.map(|folder| {
+        let picture = picture::heatmap(image, &prediction.map, range)?;
+        picture::write(&picture::path(folder, label), &picture)
+    });
+    let mask = masks.map(|folder| picture::write(&picture::path(folder, label), &picture::mask(&prediction.map)?));
+    let errors = [heatmap, mask].into_iter().flatten().filter_map(Result::err);
+    let errors: Vec<String> = errors.map(|error| message(&error)).collect();
+    (!errors.is_empty()).then(|| errors.join("; "))
 }
 
 /// Where the results go.
 struct Sink<'a> {
     detector: &'a Detector,
-    arguments: &'a Predict,
+    folders: Folders<'a>,
     output: &'a Output,
     outcome: Outcome,
-    csv: Vec<String>,
+    /// Number of lines so far.
+    lines: usize,
+    csv: Option<Vec<String>>,
 }
 
 pub(crate) fn run(arguments: Predict, output: &Output) -> Result<Outcome> {
+    let stream = Path::new("-");
+    let streamed = arguments.images == [stream];
+    if !streamed && arguments.images.iter().any(|name| name == stream) {
+        bail!("`-` reads every name from stdin\n\nhint: name files, or `-`, not both");
+    }
     let detector = arguments.model.load()?;
-    for folder in [&arguments.heatmaps, &arguments.masks].into_iter().flatten() {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let folders = [
+        ("--heatmaps", arguments.heatmaps.as_deref()),
+        ("--masks", arguments.masks.as_deref()),
+    ];
+    let found = match streamed {
+        true => Found::default(),
+        false => inputs::images(&arguments.images),
+    };
+    let mut outputs = Outputs::default();
+    outputs.keep(&arguments.model.path, "the detector");
+    for input in &found.images {
+        outputs.keep(&input.path, JUDGED);
+    }
+    if let Some(path) = &arguments.csv {
+        outputs.file("--csv", path)?;
+    }
+    outputs.folders(folders)?;
+    for input in &found.images {
+        outputs.claim(folders, input)?;
     }
     let mut sink = Sink {
         detector: &detector,
-        arguments: &arguments,
+        folders,
         output,
         outcome: Outcome::default(),
-        csv: vec!["file,verdict,score,threshold,regions,x,y,width,height,area,error".into()],
+        lines: 0,
+        csv: arguments.csv.is_some().then(|| vec![rows::CSV_HEADER.into()]),
     };
-    let stream = Path::new("-");
-    match &arguments.images[..] {
-        [only] if only == stream => {
-            for line in std::io::stdin().lock().lines() {
-                let line = line.context("cannot read stdin")?;
-                if !line.is_empty() {
-                    sink.take(&[Input::streamed(PathBuf::from(line))])?;
-                }
-            }
-        }
-        names if names.iter().any(|name| name == stream) => {
-            bail!("`-` reads every name from stdin\n\nhint: name files, or `-`, not both")
-        }
-        names => {
-            let inputs = inputs::images(names)?;
-            let mut progress = Progress::new(output);
-            for (batch, chunk) in inputs.chunks(BATCH).enumerate() {
-                sink.take(chunk)?;
-                progress.at("images", batch * BATCH + chunk.len(), inputs.len());
-            }
-            progress.end();
-        }
+    if streamed {
+        sink.stream(outputs)?;
+    } else {
+        sink.all(&found)?;
     }
-    if let Some(path) = &arguments.csv {
-        sink.csv.push(String::new());
-        write_atomic(path, sink.csv.join("\n").as_bytes())?;
+    if sink.lines == 0 {
+        output.say("warning: no picture was judged");
+        sink.outcome.unjudged = true;
+    }
+    if let (Some(path), Some(mut rows)) = (&arguments.csv, sink.csv) {
+        rows.push(String::new());
+        write_atomic(path, rows.join("\n").as_bytes())?;
     }
     Ok(sink.outcome)
 }
 
 impl Sink<'_> {
-    fn take(&mut self, inputs: &[Input]) -> Result<()> {
-        let paths: Vec<&Path> = inputs.iter().map(|input| input.path.as_path()).collect();
-        let folders = [self.arguments.heatmaps.as_deref(), self.arguments.masks.as_deref()];
-        for (input, judged) in inputs.iter().zip(judge(self.detector, &paths)) {
-            let file = input.path.display().to_string();
-            match (&judged.prediction, &judged.image) {
-                (Ok(prediction), Some(image)) => {
-                    pictures(self.detector, &input.label, image, prediction, folders)?;
-                    self.outcome.defects |= prediction.verdict == Verdict::Defect;
-                }
-                _ => self.outcome.errors = true,
+    /// Judges what was found, names without images first.
+    fn all(&mut self, found: &Found) -> Result<()> {
+        if let Some(warning) = found.skipped.warning() {
+            self.output.say(&warning);
+            self.outcome.unjudged = true;
+        }
+        for (name, error) in &found.failed {
+            self.fail(name, error)?;
+        }
+        let mut progress = Progress::new(self.output);
+        for (batch, chunk) in found.images.chunks(BATCH).enumerate() {
+            self.take(chunk)?;
+            progress.at("images", batch * BATCH + chunk.len(), found.images.len());
+        }
+        progress.end();
+        Ok(())
+    }
+
+    /// Judges names from stdin, a line each, as they come.
+    fn stream(&mut self, mut outputs: Outputs) -> Result<()> {
+        let writes = self.csv.is_some() || self.folders.iter().any(|(_, folder)| folder.is_some());
+        for line in std::io::stdin().lock().split(b'\n') {
+            let mut line = line.context("cannot read stdin")?;
+            if line.last() == Some(&b'\r') {
+                line.pop();
             }
-            self.csv.push(csv_line(&file, &judged.prediction));
-            self.output.json_line(&line(file, &judged))?;
+            if line.is_empty() {
+                continue;
+            }
+            let path = match name(line) {
+                Ok(path) => path,
+                Err(line) => {
+                    let error = "its name is not UTF-8\n\nhint: rename the file";
+                    self.fail(Path::new(&*String::from_utf8_lossy(&line)), error)?;
+                    continue;
+                }
+            };
+            let input = Input::streamed(path);
+            if writes && let Err(error) = outputs.admit(self.folders, &input) {
+                self.fail(&input.path, &message(&error))?;
+            } else {
+                self.take(&[input])?;
+            }
         }
         Ok(())
     }
-}
 
-/// What went wrong, and what could help.
-fn error_and_hint(error: &Error) -> (String, Option<String>) {
-    let text = options::explain(error, "--tile");
-    match text.split_once("\n\nhint: ") {
-        Some((error, hint)) => (error.to_string(), Some(hint.to_string())),
-        None => (text, None),
-    }
-}
-
-fn csv_line(file: &str, prediction: &Result<Prediction, Error>) -> String {
-    let prediction = match prediction {
-        Ok(prediction) => prediction,
-        Err(error) => {
-            return format!(
-                "{},,,,,,,,,,{}",
-                quoted(file),
-                quoted(&options::explain(error, "--tile"))
-            );
+    fn take(&mut self, inputs: &[Input]) -> Result<()> {
+        let paths: Vec<&Path> = inputs.iter().map(|input| input.path.as_path()).collect();
+        for (input, judged) in inputs.iter().zip(judge(self.detector, &paths)) {
+            let file = input.path.display().to_string();
+            let mut picture_error = None;
+            match (&judged.prediction, &judged.image) {
+                (Ok(prediction), Some(image)) => {
+                    picture_error = pictures(self.detector, &input.label, image, prediction, self.folders);
+                    self.outcome.defects |= prediction.verdict == Verdict::Defect;
+                    self.outcome.errors |= picture_error.is_some();
+                }
+                _ => self.outcome.errors = true,
+            }
+            if let Some(csv) = &mut self.csv {
+                csv.push(rows::csv_row(&file, &judged.prediction, picture_error.as_deref()));
+            }
+            self.lines += 1;
+            self.output.json_line(&rows::line(file, &judged, picture_error))?;
         }
-    };
-    let verdict = match prediction.verdict {
-        Verdict::Good => "good",
-        Verdict::Defect => "defect",
-    };
-    let region = prediction.regions.first().map_or(",,,,".to_string(), |region| {
-        let PixelBox { x, y, width, height } = region.bounds;
-        format!("{x},{y},{width},{height},{}", region.area)
-    });
-    format!(
-        "{},{verdict},{},{},{},{region},",
-        quoted(file),
-        prediction.score,
-        prediction.threshold,
-        prediction.regions.len()
-    )
+        Ok(())
+    }
+
+    /// A name behind which there is nothing to judge.
+    fn fail(&mut self, name: &Path, error: &str) -> Result<()> {
+        let file = name.display().to_string();
+        if let Some(csv) = &mut self.csv {
+            csv.push(rows::failed_csv_row(&file, error));
+        }
+        self.outcome.errors = true;
+        self.lines += 1;
+        Ok(self.output.json_line(&rows::failed_line(file, error))?)
+    }
 }
 
-/// A field of a CSV file (RFC 4180).
-fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\n', '\r']) {
-        return format!("\"{}\"", field.replace('"', "\"\""));
+/// A path from its bytes: any of them name a file on Unix. Elsewhere the bytes come back if they are not UTF-8.
+fn name(bytes: Vec<u8>) -> Result<PathBuf, Vec<u8>> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStringExt;
+        Ok(std::ffi::OsString::from_vec(bytes).into())
     }
-    field.to_string()
+    #[cfg(not(unix))]
+    String::from_utf8(bytes)
+        .map(PathBuf::from)
+        .map_err(std::string::FromUtf8Error::into_bytes)
 }

@@ -2,23 +2,27 @@
 
 use anyhow::Result;
 use simplenet::detector::card::ThresholdCard;
+use simplenet_data::folder;
 use simplenet_metrics::f1_max;
 
 use crate::Outcome;
 use crate::arguments::Threshold;
 use crate::output::Output;
 use crate::predict::{BATCH, judge};
-use crate::{evaluate, inspect};
+use crate::{inspect, outputs};
 
 pub(crate) fn run(arguments: &Threshold, output: &Output) -> Result<Outcome> {
     let mut detector = arguments.model.load()?;
+    if let Some(out) = &arguments.out {
+        outputs::writable("--out", out)?;
+    }
     let mut changed = true;
     if let Some(rate) = arguments.max_false_reject {
         detector.set_max_false_reject(rate, arguments.confident)?;
     } else if let Some(threshold) = arguments.value {
         detector.set_threshold(ThresholdCard::Fixed { threshold })?;
-    } else if let Some(folder) = &arguments.from_test {
-        let test = evaluate::labelled(folder)?;
+    } else if let Some(labelled) = &arguments.from_test {
+        let test = folder::labelled(labelled)?;
         let (mut scores, mut anomalous) = (Vec::new(), Vec::new());
         for samples in test.chunks(BATCH) {
             let paths: Vec<_> = samples.iter().map(|sample| sample.source.path()).collect();
@@ -44,7 +48,7 @@ pub(crate) fn run(arguments: &Threshold, output: &Output) -> Result<Outcome> {
     if changed {
         detector.save(arguments.out.as_ref().unwrap_or(&arguments.model.path))?;
     }
-    let threshold = &detector.card().calibration.threshold;
-    output.either(threshold, || inspect::threshold_text(threshold))?;
+    let calibration = &detector.card().calibration;
+    output.either(&calibration.threshold, || inspect::threshold_text(calibration))?;
     Ok(Outcome::default())
 }

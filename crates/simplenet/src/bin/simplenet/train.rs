@@ -1,25 +1,29 @@
 //! `simplenet train`
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
-use simplenet::detector::Geometry;
-use simplenet::detector::card::ThresholdCard;
-use simplenet::{Detector, DetectorConfig, Method, Progress as Step};
+use simplenet::{Detector, DetectorConfig, Method, Progress as Step, Source};
+use simplenet_data::{Sample, folder};
 
 use crate::arguments::Train;
 use crate::output::Output;
+use crate::outputs::Outputs;
 use crate::progress::Progress;
-use crate::{Outcome, evaluate, inputs, inspect, options};
-
-/// Below this share of the picture a person should know that the rest is not judged.
-const SHARE_TO_MENTION: f64 = 0.9;
+use crate::{Outcome, deeper, evaluate, inputs, inspect, options, remark};
 
 pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
     let start = Instant::now();
     let config = config(&arguments);
     check_method(&arguments, &config.model.method)?;
+    // What is wrong with it should be said now and not after the training.
+    let test = arguments.test.as_ref().map(folder::labelled).transpose()?;
     let images = inputs::training(&arguments.good)?;
+    check_out(&arguments, &images, test.as_deref().unwrap_or_default())?;
+    if let Some(unused) = deeper::unused(&arguments.good, &images) {
+        output.say(&unused);
+    }
     let mut progress = Progress::new(output);
     let detector = Detector::train(&images, &config, |step| match step {
         Step::Features { done, images } => progress.at("features", done, images),
@@ -40,7 +44,9 @@ pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
     };
     let detector = detector.map_err(|error| anyhow!(options::explain(&error, square)))?;
     detector.save(&arguments.out)?;
-    remark(&detector, &detector.usual_geometry()?, output);
+    for line in remark::lines(detector.card(), &detector.usual_geometry()?) {
+        output.say(&line);
+    }
     output.say(&format!(
         "wrote {} in {:.1} s",
         arguments.out.display(),
@@ -48,11 +54,25 @@ pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
     ));
     let summary = inspect::summary(&detector)?;
     output.either(detector.card(), || summary)?;
-    if let Some(test) = &arguments.test {
-        let report = evaluate::measure(&detector, &evaluate::labelled(test)?, output)?;
+    if let Some(test) = &test {
+        let report = evaluate::measure(&detector, test, output)?;
         output.either(&report, || report.to_text())?;
     }
     Ok(Outcome::default())
+}
+
+/// Refuses a detector file that cannot be written, or would replace what it is made of.
+fn check_out(arguments: &Train, images: &[Source], test: &[Sample]) -> Result<()> {
+    let mut outputs = Outputs::default();
+    for image in images.iter().chain(test.iter().map(|sample| &sample.source)) {
+        outputs.keep(image.path(), "the image");
+    }
+    let others = [&arguments.roi, &arguments.ignore, &arguments.weights];
+    let masks = test.iter().filter_map(|sample| sample.mask.as_deref());
+    for path in others.into_iter().flatten().map(PathBuf::as_path).chain(masks) {
+        outputs.keep(path, "the file");
+    }
+    outputs.file("--out", &arguments.out)
 }
 
 /// Refuses options that the method would ignore.
@@ -127,78 +147,4 @@ fn config(arguments: &Train) -> DetectorConfig {
     config.ignore.clone_from(&arguments.ignore);
     config.weights.clone_from(&arguments.weights);
     config
-}
-
-/// What a person should look at before trusting the detector.
-fn remark(detector: &Detector, geometry: &Geometry, output: &Output) {
-    let card = detector.card();
-    for file in &card.data.unreadable {
-        output.say(&format!("warning: left out {}: {}", file.file, first_line(&file.error)));
-    }
-    if card.data.other_sizes > 0 {
-        let [width, height] = card.data.size;
-        output.say(&format!(
-            "warning: {} images are not {width} x {height} like the first one",
-            card.data.other_sizes
-        ));
-    }
-    if let Some(found) = &card.auto_stop {
-        let rest = match found.epochs < found.most {
-            true => "",
-            false => " and had not settled; more --epochs may help",
-        };
-        output.say(&format!(
-            "note: trained {} of {} epochs{rest}; `inspect --json` has the curve",
-            found.epochs, found.most
-        ));
-    }
-    for suspect in &card.hygiene.suspects {
-        output.say(&format!(
-            "warning: {} looks unlike the other good parts (held-out score {:.3}, usual up to {:.3}); is it one?",
-            suspect.file, suspect.score, suspect.fence
-        ));
-    }
-    for pair in &card.hygiene.duplicates {
-        output.say(&format!(
-            "warning: {} and {} are {}",
-            pair.first,
-            pair.second,
-            if pair.distance == 0.0 {
-                "the same"
-            } else {
-                "nearly the same"
-            }
-        ));
-    }
-    if card.hygiene.oscillates {
-        output.say("warning: training did not settle; try another --seed, or more --epochs");
-    }
-    let [width, height] = card.data.size;
-    let inspected = geometry.inspected();
-    let share = (inspected.width * inspected.height) as f64 / (width * height) as f64;
-    if share < SHARE_TO_MENTION {
-        output.say(&format!(
-            "note: of the {width} x {height} picture the middle {} x {} are judged ({:.0} %)",
-            inspected.width,
-            inspected.height,
-            share * 100.0
-        ));
-    }
-    if let ThresholdCard::Contract(contract) = &card.calibration.threshold
-        && !contract.is_promised()
-    {
-        let remedy = match contract.more_images_needed() {
-            0 => "--confident promises the target".to_string(),
-            more => format!("{more} more images are needed to promise the target"),
-        };
-        output.say(&format!(
-            "note: with {} held-out images the false-reject rate is at most {:.2} % with 95 % confidence; {remedy}",
-            contract.held_out,
-            contract.bound * 100.0
-        ));
-    }
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }

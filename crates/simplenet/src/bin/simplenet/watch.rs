@@ -15,9 +15,11 @@ use simplenet::Detector;
 use crate::arguments::Watch;
 use crate::inputs::{self, Input};
 use crate::output::Output;
-use crate::predict::{BATCH, judge, line, pictures};
+use crate::outputs::{self, Folders, Outputs};
+use crate::predict::{BATCH, judge, pictures};
+use crate::rows::line;
 use crate::watch_log::{Entry, Log, Stamp};
-use crate::{Outcome, arguments};
+use crate::{Outcome, message};
 
 /// A file that may still be written.
 struct Arrival {
@@ -33,9 +35,12 @@ pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
             .with_context(|| format!("`{name}` is {seconds}; it is a number of seconds"))
     });
     let (interval, settle) = (interval?, settle?);
-    let cannot_make = || format!("cannot make the folder {}", arguments.out.display());
-    std::fs::create_dir_all(&arguments.out).with_context(cannot_make)?;
-    check_folders(arguments)?;
+    outputs::make("--out", &arguments.out)?;
+    let folders = [
+        ("--heatmaps", arguments.heatmaps.as_deref()),
+        ("--masks", arguments.masks.as_deref()),
+    ];
+    let pictures = Pictures::new(arguments, folders)?;
     let _lock = lock(&arguments.out)?;
     let mut log = Log::open(&arguments.out.join("judged.jsonl"))?;
     output.say(&format!(
@@ -47,7 +52,14 @@ pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     loop {
         let files = match inputs::folder(&arguments.folder) {
-            Ok(files) => files,
+            Ok((files, skipped)) => {
+                // Once: it would be said again with every look at the folder.
+                if let (Some(warning), false) = (skipped.warning(), outcome.unjudged) {
+                    output.say(&warning);
+                    outcome.unjudged = true;
+                }
+                files
+            }
             // A share that is gone for a while comes back; the log knows where we were.
             Err(error) if !arguments.once => {
                 output.say(&format!("warning: {error:#}; trying again"));
@@ -57,7 +69,7 @@ pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
         };
         let ready = settled(files, &log, &mut arrivals, settle);
         for batch in ready.chunks(BATCH) {
-            let judged = take(batch, &detector, arguments, &mut log, output)?;
+            let judged = take(batch, &detector, &pictures, &mut log, output)?;
             outcome.defects |= judged.defects;
             outcome.errors |= judged.errors;
         }
@@ -102,7 +114,7 @@ fn settled(
 fn take(
     batch: &[(Input, Stamp)],
     detector: &Detector,
-    arguments: &Watch,
+    pictures: &Pictures,
     log: &mut Log,
     output: &Output,
 ) -> Result<Outcome> {
@@ -115,16 +127,21 @@ fn take(
         if self::stamp(&input.path).ok() != Some(*stamp) {
             continue;
         }
+        let mut picture_error = None;
         if let (Ok(prediction), Some(image)) = (&judged.prediction, &judged.image) {
-            let folders = [arguments.heatmaps.as_deref(), arguments.masks.as_deref()];
-            pictures(detector, &input.label, image, prediction, folders)?;
+            // A verdict is worth more than its pictures: it is logged without them.
+            picture_error = match pictures.check(input) {
+                Ok(()) => self::pictures(detector, &input.label, image, prediction, pictures.folders),
+                Err(error) => Some(message(&error)),
+            };
             outcome.defects |= prediction.verdict == simplenet::Verdict::Defect;
+            outcome.errors |= picture_error.is_some();
         }
         outcome.errors |= judged.prediction.is_err();
         entries.push(Entry {
             name: input.label.clone(),
             stamp: *stamp,
-            line: line(input.label.display().to_string(), judged),
+            line: line(input.label.display().to_string(), judged, picture_error),
         });
     }
     log.append(&entries)?;
@@ -162,22 +179,53 @@ fn lock(out: &Path) -> Result<File> {
     }
 }
 
-/// What we write must not arrive as an image.
-fn check_folders(arguments: &arguments::Watch) -> Result<()> {
-    let canonical = |path: &Path| {
-        path.canonicalize()
-            .with_context(|| format!("cannot read the folder {}", path.display()))
-    };
-    let watched = canonical(&arguments.folder)?;
-    for folder in [&arguments.heatmaps, &arguments.masks].into_iter().flatten() {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        if canonical(folder)?.starts_with(&watched) {
-            bail!(
-                "{} lies in {}, which is watched\n\nhint: name a folder outside of it",
-                folder.display(),
-                arguments.folder.display()
-            );
+/// Folders for pictures, which must not arrive as images.
+struct Pictures<'a> {
+    folders: Folders<'a>,
+    outputs: Outputs,
+    watched: PathBuf,
+}
+
+impl Pictures<'_> {
+    fn new<'a>(arguments: &Watch, folders: Folders<'a>) -> Result<Pictures<'a>> {
+        let canonical = |path: &Path| {
+            path.canonicalize()
+                .with_context(|| format!("cannot read the folder {}", path.display()))
+        };
+        let watched = canonical(&arguments.folder)?;
+        let mut outputs = Outputs::default();
+        outputs.keep(&arguments.model.path, "the detector");
+        outputs.folders(folders)?;
+        for folder in folders.into_iter().filter_map(|(_, folder)| folder) {
+            if canonical(folder)?.starts_with(&watched) {
+                bail!(
+                    "{} lies in {}, which is watched\n\nhint: name a folder outside of it",
+                    folder.display(),
+                    arguments.folder.display()
+                );
+            }
         }
+        Ok(Pictures {
+            folders,
+            outputs,
+            watched,
+        })
     }
-    Ok(())
+
+    /// Refuses pictures that would replace the detector or lie among what is watched, as they may where that is a folder
+    /// in a folder of pictures.
+    fn check(&self, input: &Input) -> Result<()> {
+        for (option, folder) in self.folders {
+            let target = folder.map(|folder| crate::picture::path(folder, &input.label));
+            if let Some(target) = target
+                && outputs::place(&target).starts_with(&self.watched)
+            {
+                bail!(
+                    "the picture of `{option}` would be {}, which is watched",
+                    target.display()
+                );
+            }
+        }
+        self.outputs.check(self.folders, input)
+    }
 }

@@ -1,0 +1,241 @@
+//! What a person should look at before trusting a detector.
+
+use std::collections::BTreeMap;
+
+use simplenet::detector::Geometry;
+use simplenet::detector::card::{Card, Duplicate, Hygiene, ThresholdCard};
+
+/// Below this share of the picture a person should know that the rest is not judged.
+const SHARE_TO_MENTION: f64 = 0.9;
+/// Lines of one kind; the others are counted.
+const LINES: usize = 10;
+/// Files of a group that are named; the others are counted.
+const NAMED: usize = 5;
+
+/// A line each.
+pub(crate) fn lines(card: &Card, geometry: &Geometry) -> Vec<String> {
+    let mut lines = Vec::new();
+    for file in &card.data.unreadable {
+        let reason = file.error.lines().next().unwrap_or_default();
+        lines.push(format!("warning: left out {}: {reason}", file.file));
+    }
+    let [width, height] = card.data.size;
+    if card.data.other_sizes > 0 {
+        lines.push(format!(
+            "warning: {} of {} images are not {width} x {height} pixels, the size that most have",
+            card.data.other_sizes, card.data.images
+        ));
+    }
+    if let Some(found) = &card.auto_stop {
+        let rest = match found.epochs < found.most {
+            true => "",
+            false => " and had not settled; more --epochs may help",
+        };
+        lines.push(format!(
+            "note: trained {} of {} epochs{rest}; `inspect --json` has the curve",
+            found.epochs, found.most
+        ));
+    }
+    lines.extend(suspects(&card.hygiene));
+    lines.extend(duplicates(&card.hygiene.duplicates));
+    if card.hygiene.oscillates {
+        lines.push("warning: training did not settle; try another --seed, or more --epochs".into());
+    }
+    let inspected = geometry.inspected();
+    let share = (inspected.width * inspected.height) as f64 / (width * height) as f64;
+    if share < SHARE_TO_MENTION {
+        lines.push(format!(
+            "note: of the {width} x {height} picture the middle {} x {} are judged ({:.0} %)",
+            inspected.width,
+            inspected.height,
+            share * 100.0
+        ));
+    }
+    if let ThresholdCard::Contract(contract) = &card.calibration.threshold
+        && !contract.is_promised()
+    {
+        let remedy = match contract.more_images_needed() {
+            0 => "--confident promises the target".to_string(),
+            more => format!("{more} more images are needed to promise the target"),
+        };
+        lines.push(format!(
+            "note: with {} held-out images the false-reject rate is at most {:.2} % with 95 % confidence; {remedy}",
+            contract.held_out,
+            contract.bound * 100.0
+        ));
+    }
+    lines
+}
+
+/// How far a score is beyond the fence is said, because the fence is a rule of thumb and a score just beyond it is no news.
+fn suspects(hygiene: &Hygiene) -> Vec<String> {
+    let lines = hygiene.suspects.iter().map(|suspect| {
+        format!(
+            "warning: {} looks unlike the other good parts (held-out score {:.3}, {:.3} above the {:.3} from where on a score stands out); is it one?",
+            suspect.file,
+            suspect.score,
+            suspect.score - suspect.fence,
+            suspect.fence
+        )
+    });
+    capped(lines.collect(), "images that look unlike the others", "suspects")
+}
+
+fn duplicates(pairs: &[Duplicate]) -> Vec<String> {
+    let lines = groups(pairs).into_iter().map(|group| {
+        let named = group.files[..group.files.len().min(NAMED)].join(", ");
+        let rest = match group.files.len() - group.files.len().min(NAMED) {
+            0 => String::new(),
+            rest => format!(" and {rest} more"),
+        };
+        let how = if group.is_exact { "" } else { "nearly " };
+        format!("warning: {} images are {how}the same: {named}{rest}", group.files.len())
+    });
+    capped(
+        lines.collect(),
+        "groups of images that are the same, or nearly",
+        "duplicates",
+    )
+}
+
+/// The first lines, and how many there are more. `key` is where the detector file has them.
+fn capped(mut lines: Vec<String>, what: &str, key: &str) -> Vec<String> {
+    if lines.len() > LINES {
+        let rest = lines.len() - LINES;
+        lines.truncate(LINES);
+        lines.push(format!(
+            "warning: and {rest} more {what}; `inspect --json` has all (card.hygiene.{key})"
+        ));
+    }
+    lines
+}
+
+/// Images that are the same, or nearly.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Group<'a> {
+    pub(crate) files: Vec<&'a str>,
+    /// Not only nearly.
+    pub(crate) is_exact: bool,
+}
+
+/// The groups that pairs make: who is a duplicate of one in a group belongs to it. In the order of the pairs.
+pub(crate) fn groups(pairs: &[Duplicate]) -> Vec<Group<'_>> {
+    // The number of each file's group; groups that turn out to be one are joined under the lower number.
+    let mut group_of: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut groups: Vec<Group> = Vec::new();
+    for pair in pairs {
+        let (first, second) = (pair.first.as_str(), pair.second.as_str());
+        let known = [first, second].map(|file| group_of.get(file).copied());
+        let target = match known {
+            [Some(a), Some(b)] => a.min(b),
+            [Some(a), None] | [None, Some(a)] => a,
+            [None, None] => {
+                groups.push(Group {
+                    files: Vec::new(),
+                    is_exact: true,
+                });
+                groups.len() - 1
+            }
+        };
+        for (file, known) in [first, second].into_iter().zip(known) {
+            let moved = match known {
+                Some(group) if group == target => Vec::new(),
+                Some(group) => {
+                    groups[target].is_exact &= groups[group].is_exact;
+                    std::mem::take(&mut groups[group].files)
+                }
+                // Of two files with one name, in different folders, the group has the name once.
+                None if group_of.get(file) == Some(&target) => Vec::new(),
+                None => vec![file],
+            };
+            for file in moved {
+                group_of.insert(file, target);
+                groups[target].files.push(file);
+            }
+        }
+        groups[target].is_exact &= pair.distance == 0.0;
+    }
+    groups.retain(|group| !group.files.is_empty());
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use simplenet::detector::card::Suspect;
+
+    use super::*;
+
+    fn pair(first: &str, second: &str, distance: f32) -> Duplicate {
+        Duplicate {
+            first: first.into(),
+            second: second.into(),
+            distance,
+        }
+    }
+
+    #[test]
+    fn twenty_copies_are_one_line() {
+        let names: Vec<String> = (0..20).map(|index| format!("{index}.png")).collect();
+        let mut pairs: Vec<Duplicate> = names
+            .iter()
+            .enumerate()
+            .flat_map(|(index, first)| names[index + 1..].iter().map(move |second| pair(first, second, 0.0)))
+            .collect();
+        assert_eq!(pairs.len(), 190);
+        assert_eq!(
+            duplicates(&pairs),
+            ["warning: 20 images are the same: 0.png, 1.png, 2.png, 3.png, 4.png and 15 more"]
+        );
+        pairs.push(pair("a.png", "b.png", 0.1));
+        assert_eq!(
+            duplicates(&pairs)[1],
+            "warning: 2 images are nearly the same: a.png, b.png"
+        );
+    }
+
+    #[test]
+    fn groups_that_a_pair_joins_become_one() {
+        let pairs = [
+            pair("a", "b", 0.0),
+            pair("c", "d", 0.0),
+            pair("b", "d", 0.1),
+            pair("e", "f", 0.0),
+        ];
+        let found = groups(&pairs);
+        assert_eq!(
+            found,
+            [
+                Group {
+                    files: vec!["a", "b", "c", "d"],
+                    is_exact: false
+                },
+                Group {
+                    files: vec!["e", "f"],
+                    is_exact: true
+                }
+            ]
+        );
+    }
+
+    #[test]
+    fn the_rest_of_many_lines_is_counted_and_a_suspect_says_by_how_much() {
+        let suspect = |index: usize| Suspect {
+            file: format!("{index}.png"),
+            score: 23.96,
+            fence: 23.85,
+        };
+        let hygiene = Hygiene {
+            suspects: (0..14).map(suspect).collect(),
+            duplicates: Vec::new(),
+            oscillates: false,
+        };
+        let lines = suspects(&hygiene);
+        assert_eq!(lines.len(), LINES + 1);
+        assert!(lines[0].contains("23.960, 0.110 above the 23.850"), "{}", lines[0]);
+        assert!(
+            lines[LINES].starts_with("warning: and 4 more") && lines[LINES].contains("card.hygiene.suspects"),
+            "{}",
+            lines[LINES]
+        );
+    }
+}

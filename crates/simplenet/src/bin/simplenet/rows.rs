@@ -1,0 +1,133 @@
+//! What is said of a file: a line of JSON, a row of a table.
+
+use serde::Serialize;
+use simplenet::detector::PixelBox;
+use simplenet::{Error, Prediction, Region, Verdict};
+
+use crate::options;
+use crate::predict::Judged;
+
+/// The first row of a table.
+pub(crate) const CSV_HEADER: &str = "file,verdict,score,threshold,regions,x,y,width,height,area,error";
+
+/// A line of output. Coordinates are pixels of the upright image.
+#[derive(Debug, Serialize)]
+pub(crate) struct Line<'a> {
+    file: String,
+    #[serde(flatten)]
+    said: Said<'a>,
+    /// Why a picture that was asked for is not there; the verdict stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    picture_error: Option<String>,
+    ms: f64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Said<'a> {
+    Judged {
+        verdict: Verdict,
+        score: f32,
+        threshold: f32,
+        size: [usize; 2],
+        inspected: PixelBox,
+        regions: &'a [Region],
+        #[serde(skip_serializing_if = "is_zero")]
+        too_small: usize,
+    },
+    Failed {
+        error: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+    },
+}
+
+/// Most detectors know no smallest defect; their lines do not speak of it.
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// The line of a file.
+pub(crate) fn line(file: String, judged: &Judged, picture_error: Option<String>) -> Line<'_> {
+    let said = match &judged.prediction {
+        Ok(prediction) => Said::Judged {
+            verdict: prediction.verdict,
+            score: prediction.score,
+            threshold: prediction.threshold,
+            size: [prediction.map.geometry.width, prediction.map.geometry.height],
+            inspected: prediction.map.geometry.inspected(),
+            regions: &prediction.regions,
+            too_small: prediction.too_small,
+        },
+        Err(error) => said_failed(&explained(error)),
+    };
+    Line {
+        file,
+        said,
+        picture_error,
+        ms: (judged.time.as_secs_f64() * 1e4).round() / 10.0,
+    }
+}
+
+/// The line of a name behind which there was nothing to judge.
+pub(crate) fn failed_line(file: String, error: &str) -> Line<'static> {
+    Line {
+        file,
+        said: said_failed(error),
+        picture_error: None,
+        ms: 0.0,
+    }
+}
+
+/// What went wrong, and what could help.
+fn said_failed(text: &str) -> Said<'static> {
+    let (error, hint) = match text.split_once("\n\nhint: ") {
+        Some((error, hint)) => (error, Some(hint.to_string())),
+        None => (text, None),
+    };
+    Said::Failed {
+        error: error.to_string(),
+        hint,
+    }
+}
+
+fn explained(error: &Error) -> String {
+    options::explain(error, "--tile")
+}
+
+/// The row of a file.
+pub(crate) fn csv_row(file: &str, prediction: &Result<Prediction, Error>, picture_error: Option<&str>) -> String {
+    let prediction = match prediction {
+        Ok(prediction) => prediction,
+        Err(error) => return failed_csv_row(file, &explained(error)),
+    };
+    let verdict = match prediction.verdict {
+        Verdict::Good => "good",
+        Verdict::Defect => "defect",
+    };
+    let region = prediction.regions.first().map_or(",,,,".to_string(), |region| {
+        let PixelBox { x, y, width, height } = region.bounds;
+        format!("{x},{y},{width},{height},{}", region.area)
+    });
+    format!(
+        "{},{verdict},{},{},{},{region},{}",
+        quoted(file),
+        prediction.score,
+        prediction.threshold,
+        prediction.regions.len(),
+        quoted(picture_error.unwrap_or_default())
+    )
+}
+
+/// The row of a name behind which there was nothing to judge.
+pub(crate) fn failed_csv_row(file: &str, error: &str) -> String {
+    format!("{},,,,,,,,,,{}", quoted(file), quoted(error))
+}
+
+/// A field of a CSV file (RFC 4180).
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n', '\r']) {
+        return format!("\"{}\"", field.replace('"', "\"\""));
+    }
+    field.to_string()
+}

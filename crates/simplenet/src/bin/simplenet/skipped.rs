@@ -1,0 +1,68 @@
+//! What lies among the images and cannot be judged: nobody should take its silence for a verdict.
+
+use std::path::{Path, PathBuf};
+
+/// Formats that are decoded; a file named by itself may have any name.
+const DECODED: &str = "png jpg jpeg bmp tif tiff";
+
+/// Endings of pictures that are not decoded: of the web, of telephones and scanners, and the raw formats of cameras.
+const OTHERS: &str = "apng avif btf dds dib exr gif hdr heic heif hif ico j2c j2k jfif jp2 jpc jpe jpf jpx jxl jxr pam pbm pcx \
+                      pfm pgm pnm ppm psd qoi sgi tga wdp webp 3fr ari arw cr2 cr3 crw dcr dng erf fff iiq k25 kdc mef mos \
+                      mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f";
+
+/// Files that were passed over.
+#[derive(Debug, Default)]
+pub(crate) struct Skipped {
+    count: usize,
+    /// One of them, and why.
+    first: Option<(PathBuf, &'static str)>,
+}
+
+impl Skipped {
+    /// Whether a file in a folder is an image to judge. One that only looks like it is counted.
+    pub(crate) fn sift(&mut self, path: &Path) -> bool {
+        let decoded = is_decoded(path);
+        // A link to a folder is not followed, and is no image whatever its name.
+        if path.is_dir() || !decoded && !ends_in(path, OTHERS) {
+            return false;
+        }
+        let reason = match (path.is_file(), path.exists()) {
+            (true, _) if decoded => return true,
+            (true, _) => "only PNG, JPEG, BMP and TIFF are decoded",
+            (false, true) => "it is no file",
+            // It may have gone since the folder was listed; then there is nothing to judge.
+            (false, false) if !path.is_symlink() => return false,
+            (false, false) => "what it links to is not there",
+        };
+        self.count += 1;
+        self.first.get_or_insert_with(|| (path.to_owned(), reason));
+        false
+    }
+
+    /// A warning, unless there is nothing to warn of.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let (path, reason) = self.first.as_ref()?;
+        let pictures = match self.count {
+            1 => "1 picture is".to_string(),
+            more => format!("{more} pictures are"),
+        };
+        Some(format!(
+            "warning: {pictures} not judged, such as {}: {reason}",
+            path.display()
+        ))
+    }
+}
+
+/// Whether a file has the name of an image that can be judged.
+pub(crate) fn is_decoded(path: &Path) -> bool {
+    ends_in(path, DECODED)
+}
+
+fn ends_in(path: &Path, endings: &str) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| {
+        endings
+            .split_whitespace()
+            .any(|known| extension.eq_ignore_ascii_case(known))
+    })
+}

@@ -1,0 +1,129 @@
+use std::ffi::OsStr;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{factory, simplenet, stderr, stdout};
+
+/// Two good parts and one that is not, in a folder for each.
+fn lay_out(folder: &Path) {
+    let defect = simplenet_data::toy::CATEGORIES[2].defects[1];
+    for (from, to) in [
+        ("good/000.png".to_string(), "good/0.png"),
+        ("good/001.png".to_string(), "good/1.png"),
+        (format!("{defect}/000.png"), "bad/0.png"),
+    ] {
+        let to = folder.join(to);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(factory().test(&from), to).unwrap();
+    }
+}
+
+/// As the help of these commands promises, without any images to learn from.
+#[test]
+fn labelled_images_are_found_in_the_folder_or_in_its_folder_test() {
+    let folder = tempfile::tempdir().unwrap();
+    let (direct, inside) = (folder.path().join("direct"), folder.path().join("inside"));
+    lay_out(&direct);
+    lay_out(&inside.join("test"));
+    let copy = folder.path().join("copy.simplenet");
+    for labels in [&direct, &inside, &inside.join("test")] {
+        let detector = factory().detector.as_os_str();
+        let out = simplenet(&["evaluate".as_ref(), detector, labels.as_ref(), "--json".as_ref()]);
+        assert!(out.status.success(), "{}", stderr(&out));
+        let report: Value = serde_json::from_str(&stdout(&out)).unwrap();
+        assert_eq!(
+            (&report["good"]["images"], &report["defects"]["images"]),
+            (&Value::from(2), &Value::from(1))
+        );
+        let out = simplenet(&[
+            "threshold".as_ref(),
+            detector,
+            "--from-test".as_ref(),
+            labels.as_ref(),
+            "--out".as_ref(),
+            copy.as_ref(),
+            "--json".as_ref(),
+        ]);
+        assert!(out.status.success(), "{}", stderr(&out));
+        let threshold: Value = serde_json::from_str(&stdout(&out)).unwrap();
+        assert_eq!(threshold["from-test"]["defective"], 1);
+    }
+    // The masks of a category are those of its test images too.
+    let test = factory().ring.join("test");
+    let out = simplenet(&[
+        "evaluate".as_ref(),
+        factory().detector.as_ref(),
+        test.as_ref(),
+        "--json".as_ref(),
+    ]);
+    let report: Value = serde_json::from_str(&stdout(&out)).unwrap();
+    assert!(report["aupro"].is_number(), "{}", stderr(&out));
+}
+
+/// Before anything is learnt: training takes minutes.
+#[test]
+fn labelled_images_of_one_kind_are_refused_by_all_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    let labels = folder.path().join("labels");
+    lay_out(&labels);
+    std::fs::remove_dir_all(labels.join("bad")).unwrap();
+    let out_file = folder.path().join("part.simplenet");
+    let (detector, labels) = (factory().detector.as_os_str(), labels.as_os_str());
+    let train = [
+        factory().ring.as_os_str(),
+        "--out".as_ref(),
+        out_file.as_ref(),
+        "--test".as_ref(),
+        labels,
+    ];
+    let commands: [(&str, &[&OsStr]); 3] = [
+        ("train", &train),
+        ("evaluate", &[detector, labels]),
+        ("threshold", &[detector, "--from-test".as_ref(), labels]),
+    ];
+    for (verb, rest) in commands {
+        let mut arguments = vec![OsStr::new(verb)];
+        arguments.extend(rest);
+        let out = simplenet(&arguments);
+        let message = stderr(&out);
+        assert!(
+            out.status.code() == Some(1) && message.contains("a folder for each kind of defect"),
+            "{verb}: {message}"
+        );
+    }
+    assert!(!out_file.exists());
+}
+
+/// A picture above the threshold that is good has a reason, and it is visible wherever the verdict is.
+#[test]
+fn the_smallest_defect_is_spoken_of_where_it_decides() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy.simplenet");
+    let run = |arguments: &[&OsStr]| {
+        let out = simplenet(arguments);
+        assert!(out.status.success(), "{}", stderr(&out));
+        stdout(&out)
+    };
+    let threshold = |rest: &[&str]| {
+        let mut arguments = vec!["threshold".as_ref(), copy.as_os_str()];
+        arguments.extend(rest.iter().map(OsStr::new));
+        run(&arguments)
+    };
+    std::fs::copy(&factory().detector, &copy).unwrap();
+    assert!(!threshold(&[]).contains("--min-defect-area"));
+    // Every picture is above this threshold, and no region is as large as this.
+    let text = threshold(&["--value", "-1000", "--min-defect-area", "9999999"]);
+    assert!(text.contains("at least 9999999 pixels (--min-defect-area)"), "{text}");
+    let text = run(&["inspect".as_ref(), copy.as_ref()]);
+    assert!(text.contains("at least 9999999 pixels (--min-defect-area)"), "{text}");
+    let text = run(&["evaluate".as_ref(), copy.as_ref(), factory().ring.as_ref()]);
+    assert!(
+        text.contains("yet good, without a region of at least 9999999 pixels (--min-defect-area): 6"),
+        "{text}"
+    );
+    let image = factory().test("good/000.png");
+    let line: Value = serde_json::from_str(&run(&["predict".as_ref(), copy.as_ref(), image.as_ref()])).unwrap();
+    assert_eq!(line["verdict"], "good");
+    assert!(line["too_small"].as_u64().unwrap() > 0, "{line}");
+}

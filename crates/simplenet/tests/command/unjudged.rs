@@ -1,0 +1,142 @@
+//! Names without an image, and pictures that are passed over: nobody may take silence for a verdict.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use crate::support::{command, factory, lines, simplenet, stderr};
+
+fn predict(rest: &[&Path]) -> Output {
+    let mut arguments: Vec<&OsStr> = vec!["predict".as_ref(), factory().detector.as_ref()];
+    arguments.extend(rest.iter().map(|path| path.as_os_str()));
+    simplenet(&arguments)
+}
+
+fn stream(names: &[u8], rest: &[&str]) -> Output {
+    let mut child = command(&["predict".as_ref(), factory().detector.as_ref(), "-".as_ref()])
+        .args(rest)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(names).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// A detector that calls everything good, so that a code says nothing of verdicts.
+fn lenient(folder: &Path) -> std::path::PathBuf {
+    let detector = folder.join("lenient.simplenet");
+    std::fs::copy(&factory().detector, &detector).unwrap();
+    let arguments = [
+        "threshold".as_ref(),
+        detector.as_os_str(),
+        "--value".as_ref(),
+        "1e30".as_ref(),
+    ];
+    assert!(simplenet(&arguments).status.success());
+    detector
+}
+
+#[test]
+fn names_without_images_are_rows_and_the_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (empty, missing) = (folder.path().join("empty"), folder.path().join("missing.png"));
+    std::fs::create_dir(&empty).unwrap();
+    let (glob, csv) = (folder.path().join("*.none"), folder.path().join("all.csv"));
+    let good = factory().test("good/000.png");
+    let out = predict(&[&empty, &glob, &missing, &good, Path::new("--csv"), &csv]);
+    assert_eq!(out.status.code(), Some(1), "{}", stderr(&out));
+    let lines = lines(&out);
+    for (line, expected) in lines.iter().zip(["no images in", "no image matches", "cannot read"]) {
+        assert!(line["error"].as_str().unwrap().contains(expected), "{line}");
+    }
+    assert_eq!(lines[0]["file"], empty.display().to_string());
+    assert!(lines[0]["hint"].is_string());
+    assert!(lines.len() == 4 && lines[3]["score"].is_number());
+    let table = std::fs::read_to_string(csv).unwrap();
+    assert!(
+        table.contains("no image matches") && table.contains("000.png"),
+        "{table}"
+    );
+    let with_code = predict(&[&empty, &good, Path::new("--exit-code")]);
+    assert_eq!(with_code.status.code(), Some(2));
+}
+
+#[test]
+fn pictures_that_are_passed_over_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = folder.path().join("new");
+    std::fs::create_dir(&new).unwrap();
+    std::fs::copy(factory().test("good/000.png"), new.join("a.png")).unwrap();
+    std::fs::write(new.join("notes.txt"), "no picture").unwrap();
+    let detector = lenient(folder.path());
+    let judge = |rest: &[&str]| {
+        let mut arguments: Vec<&OsStr> = vec!["predict".as_ref(), detector.as_ref(), new.as_ref()];
+        arguments.extend(rest.iter().map(OsStr::new));
+        simplenet(&arguments)
+    };
+    let out = judge(&["--exit-code"]);
+    assert_eq!((out.status.code(), stderr(&out)), (Some(0), String::new()));
+
+    std::fs::write(new.join("b.WEBP"), "a picture").unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("nowhere", new.join("c.png")).unwrap();
+    let count = if cfg!(unix) { "2 pictures are" } else { "1 picture is" };
+    let out = judge(&["--exit-code"]);
+    let message = stderr(&out);
+    assert_eq!(out.status.code(), Some(2), "{message}");
+    assert_eq!(message.matches("warning: ").count(), 1, "{message}");
+    assert!(
+        message.contains(count) && message.contains("b.WEBP: only PNG"),
+        "{message}"
+    );
+    assert_eq!((lines(&out).len(), judge(&[]).status.code()), (1, Some(0)));
+
+    let log = folder.path().join("judged");
+    let out = simplenet(&[
+        "watch".as_ref(),
+        detector.as_ref(),
+        new.as_ref(),
+        "--out".as_ref(),
+        log.as_ref(),
+        "--settle".as_ref(),
+        // Several looks at the folder, one warning.
+        "0.1".as_ref(),
+        "--interval".as_ref(),
+        "0.02".as_ref(),
+        "--once".as_ref(),
+    ]);
+    assert_eq!(stderr(&out).matches(count).count(), 1, "{}", stderr(&out));
+}
+
+#[test]
+fn nothing_judged_is_no_success() {
+    let out = stream(b"", &["--exit-code"]);
+    assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0));
+    assert!(stderr(&out).contains("no picture was judged"), "{}", stderr(&out));
+    assert_eq!(stream(b"\n", &[]).status.code(), Some(0));
+}
+
+/// A name is bytes on Unix, so such a file can be judged; elsewhere its row says that it cannot.
+#[test]
+fn a_name_that_is_not_utf8_is_a_row() {
+    let good = factory().test("good/000.png").display().to_string();
+    let names = [b"none\xff.png\n", good.as_bytes(), b"\r\n"].concat();
+    let out = stream(&names, &[]);
+    let lines = lines(&out);
+    assert_eq!((lines.len(), out.status.code()), (2, Some(1)), "{}", stderr(&out));
+    assert!(lines[0]["error"].is_string() && lines[1]["score"].is_number());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_whose_name_is_not_utf8_is_judged() {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(std::ffi::OsString::from_vec(b"\xff.png".to_vec()));
+    std::fs::copy(factory().test("good/000.png"), &path).unwrap();
+    let lines = lines(&stream(path.as_os_str().as_bytes(), &[]));
+    assert!(lines[0]["score"].is_number(), "{}", lines[0]);
+}
