@@ -246,14 +246,23 @@ fn provenance(rows: &[Row]) -> String {
         values.dedup();
         values.join(", ")
     };
+    let note = match is_drawn(rows) {
+        true => " The data set is drawn by a program, so no number here is to be compared with the paper's.",
+        false => "",
+    };
     format!(
-        "{} rows; seeds {}; {} with {} threads; commit {}.",
+        "{} rows; seeds {}; {} with {} threads; commit {}.{note}",
         rows.len(),
         distinct(&|row| row.seed.to_string()),
         distinct(&|row| row.device.clone()),
         distinct(&|row| row.threads.to_string()),
         distinct(&|row| row.commit.clone())
     )
+}
+
+/// Whether they are all of the procedural set.
+fn is_drawn(rows: &[Row]) -> bool {
+    rows.iter().all(|row| row.dataset.starts_with("toy"))
 }
 
 /// Renews or checks the blocks `<id>-<run>` of a document and the figures they show; says what was stale. A block whose run
@@ -303,7 +312,7 @@ fn blocks(
             )?;
         }
         // Photographs of a data set are its owners'; only the drawn ones are committed.
-        let is_drawn = rows.iter().all(|row| row.dataset.starts_with("toy"));
+        let is_drawn = is_drawn(&rows);
         let is_shown = is_drawn && experiment.show == Show::Qualitative;
         let sheet_name = |sheet: &Sheet| figure_name(&[id, run, &sheet.name], "png");
         for sheet in exhibits.sheets.iter().filter(|sheet| is_shown && sheet.path.is_file()) {
@@ -372,14 +381,15 @@ pub(crate) fn write_page(root: &Path, folder: &RunFolder, experiments: &[Experim
                 page.galleries.push(gallery);
             }
         }
+        let mut text = vec![experiment.why.trim().to_string()];
+        if !is_drawn(&rows) {
+            text.push(format!("Expected: {}", experiment.expectation));
+        }
+        text.push(provenance(&rows));
         page.sections.push(Section {
             id: experiment.id.clone(),
             title: format!("{}: {}", experiment.paper, experiment.title),
-            text: vec![
-                experiment.why.trim().to_string(),
-                format!("Expected: {}", experiment.expectation),
-                provenance(&rows),
-            ],
+            text,
             commands: folder.commands(&experiment.id)?,
             exhibits: shown,
         });

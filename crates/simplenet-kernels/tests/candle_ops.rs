@@ -103,7 +103,7 @@ fn what_does_not_fit_is_refused() {
     let error = |result: candle_core::Result<Tensor>| result.expect_err("a refusal").to_string();
     assert!(error(mean_embed(&[], 3)).contains("0 feature maps"));
     assert!(error(mean_embed(&[map.clone(), map.clone(), map.clone(), map.clone()], 3)).contains("4 feature maps"));
-    assert!(error(mean_embed(&[map.clone()], 2)).contains("no centre"));
+    assert!(error(mean_embed(std::slice::from_ref(&map), 2)).contains("no centre"));
     assert!(error(mean_embed(&[map.to_dtype(DType::F64).expect("f64")], 3)).contains("F64"));
     assert!(error(anomaly_maps(&map, [8, 8], 1.0)).contains("unexpected rank"));
     let turned = tensor(&[4, 6], 9).t().expect("a view");
