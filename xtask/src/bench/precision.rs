@@ -184,23 +184,48 @@ fn measure(
     Ok(rows)
 }
 
+/// The trainings of rows, each a category and a number of epochs, in their order.
+fn trainings(rows: &[Measurement]) -> Vec<(&str, u64)> {
+    let mut trainings: Vec<_> = rows.iter().map(|row| (row.category.as_str(), row.x)).collect();
+    trainings.sort_unstable();
+    trainings.dedup();
+    trainings
+}
+
+/// The commands that make such rows.
+pub(super) fn commands(rows: &[Measurement]) -> Vec<String> {
+    let mut commands: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let (backbone, epochs) = (&row.backbone, row.x);
+            format!("cargo xtask bench precision --backbone {backbone} --epochs {epochs}")
+        })
+        .collect();
+    commands.sort_unstable();
+    commands.dedup();
+    commands
+}
+
 /// Mean, smallest and largest over the seeds; and how far running in bf16 moves the same head.
 pub(super) fn table(rows: &[Measurement]) -> Table {
     let column = |heading: &str, align| Column {
         heading: heading.into(),
         align,
     };
-    let mut columns = vec![column("category", Align::Left), column("metric, %", Align::Left)];
+    let mut columns = vec![
+        column("category", Align::Left),
+        column("epochs", Align::Right),
+        column("metric, %", Align::Left),
+    ];
     columns.extend(VARIANTS.map(|variant| column(variant, Align::Right)));
     columns.push(column("largest change by running in bf16", Align::Right));
     let mut lines = Vec::new();
-    let mut categories: Vec<&str> = rows.iter().map(|row| row.category.as_str()).collect();
-    categories.dedup();
-    for category in categories {
+    for (category, epochs) in trainings(rows) {
         for (metric, heading) in METRICS.into_iter().zip(["I-AUROC", "P-AUROC"]) {
             let values = |variant: &str| -> Vec<f64> {
-                let of =
-                    |row: &&Measurement| row.category == category && row.quantity == metric && row.variant == variant;
+                let of = |row: &&Measurement| {
+                    row.category == category && row.x == epochs && row.quantity == metric && row.variant == variant
+                };
                 rows.iter().filter(of).map(|row| 100.0 * row.value).collect()
             };
             let [full, run_in_half, half] = VARIANTS.map(values);
@@ -213,6 +238,7 @@ pub(super) fn table(rows: &[Measurement]) -> Table {
             let change = full.iter().zip(&run_in_half).map(|(a, b)| (a - b).abs());
             lines.push(Line::Cells(vec![
                 category.to_string(),
+                epochs.to_string(),
                 heading.into(),
                 spread(&full),
                 spread(&run_in_half),
@@ -222,10 +248,10 @@ pub(super) fn table(rows: &[Measurement]) -> Table {
         }
     }
     let seeds = rows.iter().map(|row| row.seed).max().map_or(0, |last| last + 1);
-    let notes = rows.first().map(|row| {
-        let (backbone, epochs) = (&row.backbone, row.x);
-        format!("{backbone}, {seeds} seeds, {epochs} epochs, last epoch: mean (smallest to largest).")
+    let note = rows.first().map(|row| {
+        let backbone = &row.backbone;
+        format!("{backbone}, {seeds} seeds, last epoch: mean (smallest to largest).")
     });
-    let notes = notes.into_iter().collect();
+    let notes = note.into_iter().collect();
     Table { columns, lines, notes }
 }

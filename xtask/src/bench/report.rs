@@ -21,12 +21,9 @@ pub(crate) fn run() -> Result<ExitCode> {
     let amx = benchmarks::read_or_empty(&root.join("results/bench-amx/cpu.csv"))?;
     cpu::publish_all(&document, "bench-amx", AMX_COMMAND, &amx)?;
     let precision = measurements::read_or_empty(&root.join("results/bench/precision.csv"))?;
-    if let Some(row) = precision.first() {
-        let command = format!(
-            "cargo xtask bench precision --backbone {} --epochs {}",
-            row.backbone, row.x
-        );
-        publish_table(&document, "bench-precision", &command, &precision::table(&precision))?;
+    if !precision.is_empty() {
+        let commands = precision::commands(&precision).join("\n    ");
+        publish_table(&document, "bench-precision", &commands, &precision::table(&precision))?;
     }
     println!("renewed {}", document.display());
     Ok(ExitCode::SUCCESS)
