@@ -334,6 +334,9 @@ fn dataset(random: &mut Random) -> Result<bool> {
     }
     let _ = mvtec::categories(temporary.path());
     let _ = mvtec::load(temporary.path(), category);
+    for folder in [&root, &root.join("test"), &root.join("test/good"), temporary.path()] {
+        let _ = folder::labelled(folder);
+    }
     let Ok(dataset) = folder::load(&root) else {
         return Ok(false);
     };
