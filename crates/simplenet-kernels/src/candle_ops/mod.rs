@@ -1,8 +1,8 @@
 //! The kernels as operations on candle's tensors, for programs that are written with candle: on its processor device they
 //! are the functions of this crate, on its CUDA device (feature `cuda`) the kernels of `kernels/*.cu`.
 //!
-//! The detector and the experiments do without tensors ([`crate::engine`], [`crate::cuda`]). Tensors are f32; operations have
-//! no gradient, as the backbone in front of them is frozen.
+//! The detector and the experiments do without tensors ([`crate::engine`], and the module `cuda` of that feature). Tensors
+//! are f32; operations have no gradient, as the backbone in front of them is frozen.
 //!
 //! ```
 //! use candle_core::{DType::F32, Device, Tensor};
