@@ -125,7 +125,10 @@ fn report(title: &str, done: &Installed, licence: &Licence, citation: &str) {
 
 fn verify(manifest: &Manifest, data: &Path) -> Result<ExitCode> {
     if !data.is_dir() {
-        bail!("there is no folder `{}`", data.display());
+        bail!(
+            "there is no folder `{}`\n\nhint: name the one that holds the data with `--folder`, or `cargo xtask data fetch` makes it",
+            data.display()
+        );
     }
     let mut watch = Watch::new();
     let findings = fetch::verify(manifest, data, &mut |event| watch.event(event))?;

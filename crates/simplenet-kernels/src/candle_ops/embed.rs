@@ -92,7 +92,9 @@ impl Embed {
         for &(storage, layout) in maps {
             let (n, h, w, c) = layout.shape().dims4()?;
             if !c.is_multiple_of(8) {
-                bail!("a feature map has {c} channels, and the kernel reads 8 at a time");
+                bail!(
+                    "a feature map has {c} channels, and the kernel reads 8 at a time\n\nhint: add channels of zeros"
+                );
             }
             let values = Values::F32(device::values(storage, layout)?);
             #[rustfmt::skip]

@@ -40,7 +40,7 @@ fn contiguous(layout: &Layout) -> Result<(usize, usize)> {
     match layout.contiguous_offsets() {
         Some(offsets) => Ok(offsets),
         None => bail!(
-            "the tensor is not contiguous: shape {:?}, strides {:?}",
+            "the tensor is not contiguous: shape {:?}, strides {:?}\n\nhint: call `contiguous` on it",
             layout.dims(),
             layout.stride()
         ),

@@ -25,6 +25,9 @@ use super::{OWN, cache_folder, parse_weights, processor, publish, publish_table,
 use crate::weights::Arsenal;
 use crate::workspace;
 
+/// What measures every row of the tables. They may have been measured in parts, a subject or a number of threads at a time.
+const COMMAND: &str = "cargo xtask bench cpu --peers --publish";
+
 /// What `cargo xtask bench cpu` takes.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -154,7 +157,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         // All that this processor has measured, in several runs perhaps.
         let mut known = benchmarks::read_or_empty(&bench.file)?;
         known.retain(|row| row.device == bench.device);
-        publish_all(&document, "bench-cpu", &workspace::command(), &known)?;
+        publish_all(&document, "bench-cpu", COMMAND, &known)?;
         println!("renewed {}", document.display());
     }
     Ok(ExitCode::SUCCESS)
