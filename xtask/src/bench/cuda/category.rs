@@ -4,74 +4,87 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use simplenet::config::Config;
 use simplenet::device::Device;
 use simplenet::{BankMemory, Evaluation, Pipeline, Truth};
 use simplenet_backbone::{Arch, Precision};
-use simplenet_data::toy::{CATEGORIES, Shot, render};
 use simplenet_data::{Dataset, mvtec};
 use simplenet_heads::Head;
 use simplenet_metrics::image_metrics;
 use simplenet_report::Benchmark;
 
 use super::features::network;
+use super::procedural::Drawing;
 use super::run::Bench;
 use crate::bench::measure::Timing;
 use crate::experiment::{Library, Protocol};
 
-/// Training and test images of MVTec AD's bottle.
-const IMAGES: [usize; 2] = [209, 83];
+/// As many images as MVTec AD's bottle has.
+const DRAWING: Drawing = Drawing {
+    name: "weave",
+    side: 256,
+    counts: [209, 20, 63],
+};
+
+/// What the work on a category falls into. Training includes its scoring of the test set.
+const PARTS: [&str; 3] = ["extraction", "training", "metrics"];
 
 pub(super) fn run(bench: &mut Bench, data: Option<&Path>, category: &str, given: &[(Arch, PathBuf)]) -> Result<()> {
     let (dataset, what) = match data {
         Some(data) => (mvtec::load(data, category)?, format!("{category} of MVTec AD")),
-        None => (procedural(&bench.cache)?, "procedural, 256 px".into()),
+        None => (DRAWING.load(&bench.cache)?, "procedural, 256 px".into()),
     };
     let (weights, backbone) = network(bench, Arch::WideResNet50_2, given)?;
     let images = [dataset.train.len(), dataset.test.len()];
     for (precision, name) in [(Precision::Bf16, "bf16"), (Precision::F32, "f32")] {
-        let mut config = paper()?;
-        config.features.precision = precision;
-        config.train.precision = precision;
+        let config = paper(precision)?;
         let times = category_once(bench, &config, &dataset, &backbone)?;
-        let row = |part: &str, time: Duration| {
-            let epochs = config.train.epochs;
-            let row = Benchmark {
-                model: format!("{part}: {what}, {}+{} images, {epochs} epochs", images[0], images[1]),
-                weights: weights.clone(),
-                ..bench.row("category", name, images[0] + images[1])
-            };
-            Timing::of(vec![time]).fill(row)
+        let epochs = config.train.epochs;
+        let row = Benchmark {
+            model: format!("{what}, {}+{} images, {epochs} epochs", images[0], images[1]),
+            weights: weights.clone(),
+            ..bench.row("category", name, images[0] + images[1])
         };
-        let whole = times.iter().map(|(_, time)| *time).sum();
-        let mut rows = vec![row("whole", whole)];
-        rows.extend(times.iter().map(|(part, time)| row(part, *time)));
-        bench.push(rows)?;
+        bench.push(rows(&row, times))?;
     }
     Ok(())
 }
 
-/// Protocol `paper` of Table 1 with WideResNet-50-2.
-fn paper() -> Result<Config> {
+/// Rows of the whole and of its parts, from a `row` that names neither part nor times.
+pub(super) fn rows(row: &Benchmark, times: [Duration; 3]) -> Vec<Benchmark> {
+    let timed = |part: &str, time: Duration| {
+        let model = format!("{part}: {}", row.model);
+        Timing::of(vec![time]).fill(Benchmark { model, ..row.clone() })
+    };
+    let mut rows = vec![timed("whole", times.iter().sum())];
+    rows.extend(PARTS.iter().zip(times).map(|(part, time)| timed(part, time)));
+    rows
+}
+
+/// Protocol `paper` of Table 1 with WideResNet-50-2, features and training in `precision`.
+pub(super) fn paper(precision: Precision) -> Result<Config> {
     let library = Library::open(&crate::workspace::root()?.join("xtask/experiments"))?;
     let table1 = library.experiment("table1")?;
-    library.config(
+    let mut config = library.config(
         "table1",
         &table1.variants[0],
         Protocol::Paper,
         Arch::WideResNet50_2,
         &[],
-    )
+    )?;
+    config.features.precision = precision;
+    config.train.precision = precision;
+    Ok(config)
 }
 
-/// The parts and what they took: extraction, training with its scoring of the test set, metrics.
-fn category_once(
+/// What each of [`PARTS`] took.
+pub(super) fn category_once(
     bench: &Bench,
     config: &Config,
     dataset: &Dataset,
     backbone: &simplenet_backbone::Backbone,
-) -> Result<Vec<(&'static str, Duration)>> {
+) -> Result<[Duration; 3]> {
     let start = Instant::now();
     let pipeline = Pipeline::on(&Device::Cuda(bench.gpu.clone()), config, backbone)?;
     let memory = BankMemory::new(u64::MAX);
@@ -105,50 +118,5 @@ fn category_once(
         bail!("training ended before its last epoch");
     }
     let training = start.elapsed() - judging;
-    Ok(vec![
-        ("extraction", extraction),
-        ("training", training),
-        ("metrics", judging),
-    ])
-}
-
-/// As many images as MVTec AD's bottle has, of a procedural part, drawn once.
-fn procedural(cache: &Path) -> Result<Dataset> {
-    let root = cache.join("procedural-bench");
-    let category = &CATEGORIES[0];
-    let folder = root.join("weave");
-    if !folder.join("complete").is_file() {
-        let save = |path: PathBuf, shot: Shot| -> Result<()> {
-            if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder).with_context(|| format!("failed to create `{}`", folder.display()))?;
-            }
-            let rendered = render(0, category, shot);
-            rendered
-                .image
-                .save(&path)
-                .with_context(|| format!("failed to write `{}`", path.display()))?;
-            if let Some(mask) = rendered.mask.filter(|_| path.to_string_lossy().contains("/bad/")) {
-                let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                let truth = folder.join("ground_truth/bad");
-                std::fs::create_dir_all(&truth)?;
-                mask.save(truth.join(format!("{name}_mask.png")))?;
-            }
-            Ok(())
-        };
-        for index in 0..IMAGES[0] {
-            save(folder.join(format!("train/good/{index:03}.png")), Shot::Train { index })?;
-        }
-        for index in 0..20 {
-            save(folder.join(format!("test/good/{index:03}.png")), Shot::Good { index })?;
-        }
-        for index in 0..IMAGES[1] - 20 {
-            let shot = Shot::Defective {
-                defect: index % 3,
-                index,
-            };
-            save(folder.join(format!("test/bad/{index:03}.png")), shot)?;
-        }
-        std::fs::write(folder.join("complete"), "")?;
-    }
-    Ok(mvtec::load(&root, "weave")?)
+    Ok([extraction, training, judging])
 }

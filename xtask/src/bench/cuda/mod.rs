@@ -7,9 +7,13 @@ mod features;
 #[cfg(feature = "cuda")]
 mod peers;
 #[cfg(feature = "cuda")]
+mod procedural;
+#[cfg(feature = "cuda")]
 mod run;
 #[cfg(feature = "cuda")]
 mod small;
+#[cfg(feature = "cuda")]
+mod table1;
 #[cfg(feature = "cuda")]
 mod time;
 
@@ -68,6 +72,8 @@ enum Subject {
     Maps,
     /// A whole category, from files to metrics
     Category,
+    /// Fifteen categories of MVTec AD's sizes: minutes, so `--quick` leaves it out unless `--only` names it
+    Table1,
 }
 
 #[cfg(not(feature = "cuda"))]

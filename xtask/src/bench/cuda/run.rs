@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use simplenet_kernels::cuda::Gpu;
 use simplenet_report::Benchmark;
 
-use super::{Arguments, Subject, category, features, peers, small};
+use super::{Arguments, Subject, category, features, peers, small, table1};
 use crate::bench::{OWN, cache_folder, publish, row, save};
 use crate::workspace;
 
@@ -59,6 +59,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if wanted(Subject::Category) {
         let data = arguments.data.as_deref();
         category::run(&mut bench, data, &arguments.category, &arguments.weights)?;
+    }
+    if wanted(Subject::Table1) && !(arguments.quick && arguments.only.is_empty()) {
+        table1::run(&mut bench, &arguments.weights)?;
     }
     if arguments.peers {
         peers::run(&mut bench, &arguments.python, &arguments.weights)?;
