@@ -4,6 +4,8 @@
 // blocks and warps are emulated; the instructions below then have their meaning written out there.
 #pragma once
 
+#include <cstdint>
+
 #ifdef SIMPLENET_EMU
 #include "emu/cuda_emu.h"
 #else
@@ -12,8 +14,6 @@
 // The shared memory that the launch asks for.
 #define DYNAMIC_SHARED(type, name) extern __shared__ __align__(1024) type name[]
 #endif
-
-#include <cstdint>
 
 // Activation of a convolution, as simplenet_kernels::graph::Activation.
 enum Activation : int { LINEAR = 0, RELU = 1, RELU6 = 2 };
@@ -75,6 +75,40 @@ template <typename T> __device__ __forceinline__ T warp_sum(T value) {
 }
 
 #ifndef SIMPLENET_EMU
+// A launch that overlaps (`Gpu::launch_overlapping`) begins while the one before it in the stream still runs, and returns from
+// here when all that one wrote is there. Before that it touches no memory that a launch writes.
+__device__ __forceinline__ void wait_for_launch_before() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+// From when all blocks have said so, the next launch may begin.
+__device__ __forceinline__ void let_next_launch_begin() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// Of work that is cut into as many shares as there are blocks for it, what one of them does: [begin, end).
+struct Shares {
+    int begin, end;
+};
+// Waits until all `blocks` blocks that count `arrivals` have come here, and sees what they wrote. They run side by side,
+// because there are no more of them than processors, and each gets its own share.
+__device__ __forceinline__ Shares meet(int* arrivals, int block, int blocks) {
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        atomicAdd(arrivals, 1);
+        while (*reinterpret_cast<volatile int*>(arrivals) < blocks) {}
+        __threadfence();
+        // The last one to leave makes the count ready for the next launch.
+        if (atomicAdd(arrivals, 1) == 2 * blocks - 1) *arrivals = 0;
+    }
+    __syncthreads();
+    return {block, block + 1};
+}
+
 // 16 bytes from global to shared memory, behind the back of the registers; zeros where `valid` is not.
 __device__ __forceinline__ void cp_async16(void* shared, const void* global, bool valid) {
     const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));

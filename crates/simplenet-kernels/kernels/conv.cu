@@ -14,7 +14,7 @@ struct ConvShape {
     int out_height, out_width, out_channels;
     int kernel_rows, kernel_columns, row_stride, column_stride, pad_top, pad_left;
     int activation;
-    // Blocks that share the sum over k of a tile; the last one to finish adds them up in a fixed order.
+    // Blocks that share the sum over k of a tile; each then adds up a part of the tile, in a fixed order.
     int splits;
 };
 
@@ -156,6 +156,7 @@ __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat1
                                           const float* bias, const __nv_bfloat16* residual, __nv_bfloat16* output,
                                           float* workspace, int* arrivals) {
     DYNAMIC_SHARED(char, shared);
+    let_next_launch_begin();
     const int rows = s.images * s.out_height * s.out_width;
     const int first_row = blockIdx.y * TILE_M, first_column = blockIdx.x * TILE_N;
     const int pieces = s.kernel_rows * s.kernel_columns * (s.in_channels / 8);
@@ -169,11 +170,12 @@ __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat1
     int piece = first_tile * PIECES + threadIdx.x % PIECES;
     const __nv_bfloat16* from = weight + (size_t(filter) * pieces + piece) * 8;
     const int64_t next_rows = int64_t(32) * pieces * 8;
-    auto load = [&](int tile) {
-        char* stage = shared + tile % STAGES * STAGE_BYTES<TILE_N>;
-        gather.copy(s, input, first_row, stage);
+    auto load_pixels = [&](int tile) {
+        gather.copy(s, input, first_row, shared + tile % STAGES * STAGE_BYTES<TILE_N>);
         gather.advance(s);
-        char* to = stage + TILE_M * 128 + swizzled(row, threadIdx.x % PIECES);
+    };
+    auto load_filters = [&](int tile) {
+        char* to = shared + tile % STAGES * STAGE_BYTES<TILE_N> + TILE_M * 128 + swizzled(row, threadIdx.x % PIECES);
 #pragma unroll
         for (int i = 0; i < TILE_N / 32; ++i) {
             const bool is_there = filter + 32 * i < s.out_channels && piece < pieces;
@@ -184,9 +186,15 @@ __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat1
     };
 
     float sums[TILE_N / 2] = {};
+    // No launch writes the filters.
 #pragma unroll
     for (int tile = 0; tile < STAGES - 1; ++tile) {
-        if (tile < tiles) load(tile);
+        if (tile < tiles) load_filters(tile);
+    }
+    wait_for_launch_before();
+#pragma unroll
+    for (int tile = 0; tile < STAGES - 1; ++tile) {
+        if (tile < tiles) load_pixels(tile);
         cp_async_commit();
     }
     for (int tile = 0; tile < tiles; ++tile) {
@@ -214,7 +222,7 @@ __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat1
         } else {
             multiply_warp<TILE_N>(sums, a, b);
         }
-        if (tile + STAGES - 1 < tiles) load(tile + STAGES - 1);
+        if (tile + STAGES - 1 < tiles) load_pixels(tile + STAGES - 1), load_filters(tile + STAGES - 1);
         cp_async_commit();
     }
 #if SIMPLENET_HAS_WGMMA
@@ -237,14 +245,13 @@ __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat1
         *reinterpret_cast<float2*>(&staged[at.x * PITCH + at.y]) = make_float2(sums[2 * pair], sums[2 * pair + 1]);
     }
 
-    // Eight channels of ROUNDS pixels are this thread's to finish.
-    constexpr int PER_ROW = TILE_N / 8, ROUNDS = TILE_M * PER_ROW / THREADS;
-    const int column_of_thread = threadIdx.x % PER_ROW * 8, column = first_column + column_of_thread;
-    auto row_of = [&](int round) { return int(threadIdx.x + round * THREADS) / PER_ROW; };
-    auto is_inside = [&](int round) { return first_row + row_of(round) < rows && column < s.out_channels; };
-    auto place_of = [&](int round) { return size_t(first_row + row_of(round)) * s.out_channels + column; };
+    // From here on a tile is units of eight channels of a pixel.
+    constexpr int PER_ROW = TILE_N / 8, UNITS = TILE_M * PER_ROW, ROUNDS = UNITS / THREADS;
+    auto staged_at = [&](int unit) { return &staged[unit / PER_ROW * PITCH + unit % PER_ROW * 8]; };
+    auto is_inside = [&](int unit) { return first_row + unit / PER_ROW < rows && first_column + unit % PER_ROW * 8 < s.out_channels; };
+    auto place_of = [&](int unit) { return size_t(first_row + unit / PER_ROW) * s.out_channels + first_column + unit % PER_ROW * 8; };
     const Bounds bounds(s.activation);
-    float values[8], added[8];
+    float values[8], added[8], biases[8];
 
     if (s.splits > 1) {
         const size_t tile_index = size_t(blockIdx.y) * gridDim.x + blockIdx.x;
@@ -252,55 +259,54 @@ __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat1
         __syncthreads();
 #pragma unroll
         for (int round = 0; round < ROUNDS; ++round) {
-            load8(&staged[row_of(round) * PITCH + column_of_thread], values);
-            store8(&partials[size_t(blockIdx.z) * (TILE_M * TILE_N) + (threadIdx.x + round * THREADS) * 8], values);
+            const int unit = threadIdx.x + round * THREADS;
+            load8(staged_at(unit), values);
+            store8(&partials[(size_t(blockIdx.z) * UNITS + unit) * 8], values);
         }
-        __threadfence();
-        __syncthreads();
-        int* arrived = reinterpret_cast<int*>(shared);
-        if (threadIdx.x == 0) *arrived = atomicAdd(&arrivals[tile_index], 1);
-        __syncthreads();
-        const bool is_last = *arrived == s.splits - 1;
-        __syncthreads();
-        if (!is_last) return;
-        __threadfence();
-        if (threadIdx.x == 0) arrivals[tile_index] = 0;
-        // Four rounds side by side: one after the other they would wait for memory as often as there are parts.
-        constexpr int TOGETHER = 4;
+        const Shares shares = meet(&arrivals[tile_index], blockIdx.z, s.splits);
+        const int begin = UNITS * shares.begin / s.splits, end = UNITS * shares.end / s.splits;
 #pragma unroll 1
-        for (int first = 0; first < ROUNDS; first += TOGETHER) {
-            float totals[TOGETHER][8] = {};
-#pragma unroll 2
+        for (int unit = begin + threadIdx.x; unit < end; unit += THREADS) {
+            if (!is_inside(unit)) continue;
+            load8(&bias[first_column + unit % PER_ROW * 8], values);
+            if (residual) {
+                load8(&residual[place_of(unit)], added);
+#pragma unroll
+                for (int i = 0; i < 8; ++i) values[i] += added[i];
+            }
+            // Four parts side by side: one after the other they would wait for memory as often as there are parts.
+#pragma unroll 4
             for (int split = 0; split < s.splits; ++split) {
+                load8(&partials[(size_t(split) * UNITS + unit) * 8], added);
 #pragma unroll
-                for (int at = 0; at < TOGETHER; ++at) {
-                    const int index = threadIdx.x + (first + at) * THREADS;
-                    load8(&partials[size_t(split) * (TILE_M * TILE_N) + index * 8], added);
-#pragma unroll
-                    for (int i = 0; i < 8; ++i) totals[at][i] += added[i];
-                }
+                for (int i = 0; i < 8; ++i) values[i] += added[i];
             }
 #pragma unroll
-            for (int at = 0; at < TOGETHER; ++at) store8(&staged[row_of(first + at) * PITCH + column_of_thread], totals[at]);
+            for (int i = 0; i < 8; ++i) values[i] = bounds(values[i]);
+            store8(&output[place_of(unit)], values);
         }
+        return;
     }
     // Asked for before anything waits.
     uint4 residuals[ROUNDS];
-    float biases[8] = {};
+    const int column = first_column + threadIdx.x % PER_ROW * 8;
     if (column < s.out_channels) load8(&bias[column], biases);
 #pragma unroll
     for (int round = 0; round < ROUNDS; ++round) {
+        const int unit = threadIdx.x + round * THREADS;
         residuals[round] = make_uint4(0, 0, 0, 0);
-        if (residual && is_inside(round)) residuals[round] = *reinterpret_cast<const uint4*>(&residual[place_of(round)]);
+        if (residual && is_inside(unit)) residuals[round] = *reinterpret_cast<const uint4*>(&residual[place_of(unit)]);
     }
     __syncthreads();
 #pragma unroll
     for (int round = 0; round < ROUNDS; ++round) {
-        load8(&staged[row_of(round) * PITCH + column_of_thread], values);
+        const int unit = threadIdx.x + round * THREADS;
+        if (!is_inside(unit)) continue;
+        load8(staged_at(unit), values);
         unpack8(residuals[round], added);
 #pragma unroll
         for (int i = 0; i < 8; ++i) values[i] = bounds(values[i] + biases[i] + added[i]);
-        if (is_inside(round)) store8(&output[place_of(round)], values);
+        store8(&output[place_of(unit)], values);
     }
 }
 
@@ -329,6 +335,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     conv_f32(ConvShape s, const float* input, const float* weight, const float* bias, const float* residual, float* output) {
     __shared__ float a[2][F32_TILE_K][TILE_M + 4];
     __shared__ float b[2][F32_TILE_K][F32_TILE_N + 4];
+    let_next_launch_begin();
     const int rows = s.images * s.out_height * s.out_width;
     const int first_row = blockIdx.y * TILE_M, first_column = blockIdx.x * F32_TILE_N;
     const int depth = s.kernel_rows * s.kernel_columns * s.in_channels;
@@ -379,6 +386,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
     const int row = threadIdx.x / 16 * 8, column = threadIdx.x % 16 * 4;
     float sums[8][4] = {};
+    wait_for_launch_before();
     fetch(0);
     place_fetched(0);
     __syncthreads();
@@ -424,6 +432,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 template <typename T>
 __device__ __forceinline__ void depthwise(const ConvShape& s, const T* input, const float* weight, const float* bias,
                                           const T* residual, T* output) {
+    let_next_launch_begin();
+    wait_for_launch_before();
     const int groups = s.out_channels / 8;
     const int index = blockIdx.x * blockDim.x + threadIdx.x;
     if (index >= s.images * s.out_height * s.out_width * groups) return;
@@ -466,6 +476,8 @@ extern "C" __global__ void depthwise_bf16(ConvShape s, const __nv_bfloat16* inpu
 
 // Eight channels of one output pixel per thread; padding never wins, NaN does.
 template <typename T> __device__ __forceinline__ void max_pool(const ConvShape& s, const T* input, T* output) {
+    let_next_launch_begin();
+    wait_for_launch_before();
     const int groups = s.out_channels / 8;
     const int index = blockIdx.x * blockDim.x + threadIdx.x;
     if (index >= s.images * s.out_height * s.out_width * groups) return;
@@ -496,6 +508,8 @@ extern "C" __global__ void max_pool_bf16(ConvShape s, const __nv_bfloat16* input
 // Images [n, channels, area] to [n, area, padded] with zeros in the padding; `padded` is a multiple of 8.
 template <typename T>
 __device__ __forceinline__ void channels_last(const float* images, T* output, int count, int channels, int area, int padded) {
+    let_next_launch_begin();
+    wait_for_launch_before();
     const int index = blockIdx.x * blockDim.x + threadIdx.x;
     if (index >= count * area) return;
     const int pixel = index % area, image = index / area;
@@ -513,6 +527,8 @@ __device__ __forceinline__ void channels_last(const float* images, T* output, in
 // Images [n, channels, height, width] of at most 4 channels to pairs of pixels [n, height, ceil(width / 2), 8]: a convolution
 // with stride 2 is one with stride 1 over pairs, and reads half as many zeros.
 extern "C" __global__ void pixel_pairs_bf16(const float* images, __nv_bfloat16* output, int count, int channels, int height, int width) {
+    let_next_launch_begin();
+    wait_for_launch_before();
     const int pairs = (width + 1) / 2, index = blockIdx.x * blockDim.x + threadIdx.x;
     if (index >= count * height * pairs) return;
     const int pair = index % pairs, row = index / pairs % height, image = index / pairs / height;

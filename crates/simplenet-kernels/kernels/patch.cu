@@ -45,10 +45,12 @@ constexpr int MEAN_CHANNELS = 128;
 // patches, blocks of channels); dynamic shared memory: width times 128 floats.
 template <typename T> __device__ __forceinline__ void mean_embed(const PatchShape& s, const T* map, float* output) {
     DYNAMIC_SHARED(float, columns);
+    let_next_launch_begin();
     constexpr int GROUPS = MEAN_CHANNELS / 8;
     const int y = blockIdx.x % s.rows, image = blockIdx.x / s.rows, first_channel = blockIdx.y * MEAN_CHANNELS;
     const int reach = s.patch / 2;
     const Tap down = tap_of(y, s.height, s.rows);
+    wait_for_launch_before();
     const int top = max(down.low - reach, 0), bottom = min(down.high + reach, s.height - 1);
     float sums[8], values[8];
     for (int index = threadIdx.x; index < s.width * GROUPS; index += blockDim.x) {

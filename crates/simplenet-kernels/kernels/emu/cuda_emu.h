@@ -138,6 +138,7 @@ struct Thread {
     unsigned mask;
     void* operands;
     Place place;
+    bool waited;  // for the launch before
     Groups<Copy>* copies;
     Groups<Product>* products;
 };
@@ -155,6 +156,7 @@ inline const char* kernel_name;
 inline char message[512];
 inline bool failed;
 inline int votes, block_votes;
+inline bool overlaps;  // the launch may begin before the one ahead of it has ended
 inline void (*body)();
 
 extern "C" char __start_emu_shared[], __stop_emu_shared[];
@@ -330,6 +332,20 @@ template <typename T> inline T atomicExch(T* at, T value) { return emu_atomic(at
 template <typename T> inline T atomicOr(T* at, T value) { return emu_atomic(at, T(*at | value)); }
 template <typename T> inline T atomicCAS(T* at, T expected, T value) { return emu_atomic(at, *at == expected ? value : *at); }
 template <typename T> inline T atomicInc(T* at, T limit) { return emu_atomic(at, *at >= limit ? T(0) : T(*at + 1)); }
+
+// ------------------------------------------------------------------------------------------------ launches and blocks
+
+inline void wait_for_launch_before() { emu::current->waited = true; }
+inline void let_next_launch_begin() {}
+struct Shares {
+    int begin, end;
+};
+// Blocks run one after the other here, so the last one to come does everybody's share.
+inline Shares meet(int* arrivals, int, int blocks) {
+    const bool is_last = emu::current->number == 0 && atomicAdd(arrivals, 1) == blocks - 1;
+    if (is_last) *arrivals = 0;
+    return {0, __syncthreads_or(is_last) ? blocks : 0};
+}
 
 // --------------------------------------------------------------------------------------- copies and matrix instructions
 

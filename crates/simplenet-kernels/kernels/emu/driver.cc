@@ -8,6 +8,7 @@
 // - while a launch list is captured, whatever would not be in it is an error, and nothing runs until the list is launched.
 // SIMPLENET_EMULATED_CAPABILITY (default 9.0) is its compute capability, SIMPLENET_EMULATED_ORDER (default 2: random) the order
 // of warps and lanes.
+#include <array>
 #include <chrono>
 #include <map>
 #include <memory>
@@ -111,11 +112,12 @@ int release(uint64_t address) {
 }
 
 int launch(const Function& function, const unsigned (&grid)[3], const unsigned (&block)[3], unsigned shared,
-           const std::vector<std::vector<char>>& values) {
+           bool overlaps, const std::vector<std::vector<char>>& values) {
     std::vector<void*> places;
     for (const auto& value : values) places.push_back(const_cast<char*>(value.data()));
     char signature[256] = "";
     function.kernel->signature(signature);
+    emu::overlaps = overlaps;
     const char* fault = emu::launch(*function.kernel, signature, grid, block, shared, unsigned(setting("SIMPLENET_EMULATED_ORDER", 2)), places.data());
     return fault ? say(LAUNCH_FAILED, fault) : SUCCESS;
 }
@@ -313,8 +315,8 @@ int cuFuncSetAttribute(void* function, int attribute, int value) {
     if (value < 0 || size_t(value) > emu::MAX_SHARED) return say(INVALID_VALUE, "more dynamic shared memory than there is");
     return static_cast<Function*>(function)->shared_limit = size_t(value), SUCCESS;
 }
-int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared,
-                   void* stream, void** parameters, void**) {
+int launch_kernel(void* function, const unsigned (&grid)[3], const unsigned (&block)[3], unsigned shared, void* stream, bool overlaps,
+                  void** parameters) {
     MAY_BE_CAPTURED;
     const Function& known = *static_cast<Function*>(function);
     if (shared > known.shared_limit) return say(INVALID_VALUE, "more dynamic shared memory than was asked for");
@@ -323,7 +325,39 @@ int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned 
         const char* from = static_cast<const char*>(parameters[i]);
         values.emplace_back(from, from + known.sizes[i]);
     }
-    return run(stream_of(stream), [=, values = std::move(values)] { return launch(known, {x, y, z}, {block_x, block_y, block_z}, shared, values); });
+    const std::array<unsigned, 3> blocks = {grid[0], grid[1], grid[2]}, threads = {block[0], block[1], block[2]};
+    return run(stream_of(stream), [=, values = std::move(values)] {
+        return launch(known, {blocks[0], blocks[1], blocks[2]}, {threads[0], threads[1], threads[2]}, shared, overlaps, values);
+    });
+}
+int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared,
+                   void* stream, void** parameters, void**) {
+    return launch_kernel(function, {x, y, z}, {block_x, block_y, block_z}, shared, stream, false, parameters);
+}
+// As CUDA lays them out.
+struct LaunchAttribute {
+    int id;
+    char padding[4];
+    union {
+        char bytes[64];
+        int allowed;
+    };
+};
+struct LaunchConfig {
+    unsigned grid[3], block[3], shared;
+    void* stream;
+    const LaunchAttribute* attributes;
+    unsigned count;
+};
+int cuLaunchKernelEx(const LaunchConfig* config, void* function, void** parameters, void**) {
+    const int PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+    bool overlaps = false;
+    for (unsigned i = 0; i < config->count; ++i) {
+        const LaunchAttribute& attribute = config->attributes[i];
+        if (attribute.id != PROGRAMMATIC_STREAM_SERIALIZATION) return say(INVALID_VALUE, "a launch attribute that is not emulated");
+        overlaps = attribute.allowed != 0;
+    }
+    return launch_kernel(function, config->grid, config->block, config->shared, config->stream, overlaps, parameters);
 }
 
 // --------------------------------------------------------------------------------------------------- cuBLAS and cuRAND

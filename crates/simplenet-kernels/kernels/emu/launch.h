@@ -54,6 +54,7 @@ inline void* const* running_arguments;
 
 inline void thread_body() {
     running->call(running->function, running_arguments);
+    if (overlaps && !current->waited) fail("ends without having waited for the launch before");
     current->wait = ENDED;
     to_scheduler();
     abort();
@@ -77,6 +78,7 @@ inline void begin(Thread& thread) {
     top[1] = nullptr;
     thread.stack_pointer = top - 6;
     thread.wait = RUNS;
+    thread.waited = false;
     if (thread.copies) thread.copies->count = thread.copies->groups = 0;
     if (thread.products) thread.products->count = thread.products->groups = 0;
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use candle_core::cuda_backend::cudarc::cublas::sys as cublas;
 use candle_core::cuda_backend::cudarc::driver::sys::{
-    CUdevice_attribute, CUevent_flags, CUfunction_attribute_enum, CUgraphInstantiate_flags, CUstream,
-    CUstreamCaptureMode,
+    CUdevice_attribute, CUevent_flags, CUfunction_attribute_enum, CUgraphInstantiate_flags, CUlaunchAttribute,
+    CUlaunchAttributeID, CUlaunchAttributeValue, CUlaunchConfig, CUstream, CUstreamCaptureMode, cuLaunchKernelEx,
 };
 use candle_core::cuda_backend::cudarc::driver::{
     CudaEvent, CudaGraph, CudaSlice, CudaStream, DevicePtr, DeviceRepr, ValidAsZeroBits, result,
@@ -314,6 +314,30 @@ impl Gpu {
         grid: Grid,
         arguments: &[&dyn Argument],
     ) -> Result<()> {
+        self.launch_after(false, module, name, grid, arguments)
+    }
+
+    /// The same for a kernel that calls `wait_for_launch_before` before it touches memory that a launch writes: where the
+    /// device can, it begins while the launch before it still runs.
+    pub(super) fn launch_overlapping(
+        &self,
+        module: &'static str,
+        name: &'static str,
+        grid: Grid,
+        arguments: &[&dyn Argument],
+    ) -> Result<()> {
+        // Only the machine code for Hopper has that call.
+        self.launch_after(self.has_warpgroup_products, module, name, grid, arguments)
+    }
+
+    fn launch_after(
+        &self,
+        overlaps: bool,
+        module: &'static str,
+        name: &'static str,
+        grid: Grid,
+        arguments: &[&dyn Argument],
+    ) -> Result<()> {
         let [x, y, z] = grid.blocks;
         if x == 0 || y == 0 || z == 0 {
             return Ok(());
@@ -327,17 +351,35 @@ impl Gpu {
             function.set_attribute(limit, grid.shared as i32).w()?;
         }
         let mut places: Vec<*mut c_void> = arguments.iter().map(|argument| argument.place()).collect();
-        // SAFETY: see above; the arguments outlive the call, which copies them.
+        let mut attribute = CUlaunchAttribute {
+            id: CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: CUlaunchAttributeValue {
+                programmaticStreamSerializationAllowed: 1,
+            },
+        };
+        let config = CUlaunchConfig {
+            gridDimX: x as u32,
+            gridDimY: y as u32,
+            gridDimZ: z as u32,
+            blockDimX: grid.threads[0] as u32,
+            blockDimY: grid.threads[1] as u32,
+            blockDimZ: 1,
+            sharedMemBytes: grid.shared as u32,
+            hStream: self.queue()?,
+            attrs: &raw mut attribute,
+            numAttrs: u32::from(overlaps),
+        };
+        // SAFETY: see above; the arguments and the configuration outlive the call, which copies them.
         unsafe {
-            result::launch_kernel(
+            cuLaunchKernelEx(
+                &raw const config,
                 function.cu_function(),
-                (x as u32, y as u32, z as u32),
-                (grid.threads[0] as u32, grid.threads[1] as u32, 1),
-                grid.shared as u32,
-                self.queue()?,
-                &mut places,
+                places.as_mut_ptr(),
+                std::ptr::null_mut(),
             )
         }
+        .result()
         .w()
     }
 }

@@ -48,7 +48,7 @@ pub fn mean_embed(gpu: &Gpu, maps: &[DeviceMap<'_>], patch: usize, rows: Span<'_
             shared,
         };
         let (values, name) = map.values.for_kernel("mean_embed_f32", "mean_embed_bf16");
-        gpu.launch("patch", name, grid, &[&shape, &values, &rows])?;
+        gpu.launch_overlapping("patch", name, grid, &[&shape, &values, &rows])?;
         first += map.c;
     }
     Ok(())

@@ -330,13 +330,14 @@ impl Network {
             let grid = Grid::over(batch * height * width.div_ceil(2));
             let [height, width] = [int("rows", height)?, int("columns", width)?];
             let arguments: [&dyn Argument; 6] = [&images, &into, &count, &image_channels, &height, &width];
-            self.gpu.launch("conv", "pixel_pairs_bf16", grid, &arguments)?;
+            self.gpu
+                .launch_overlapping("conv", "pixel_pairs_bf16", grid, &arguments)?;
         } else {
             let name = named::<T>("channels_last_f32", "channels_last_bf16");
             let grid = Grid::over(batch * height * width);
             let [area, pitch] = [int("pixels", height * width)?, int("channels", padded(channels))?];
             let arguments: [&dyn Argument; 6] = [&images, &into, &count, &image_channels, &area, &pitch];
-            self.gpu.launch("conv", name, grid, &arguments)?;
+            self.gpu.launch_overlapping("conv", name, grid, &arguments)?;
         }
         for (index, (node, layer)) in self.graph.nodes().iter().zip(layers).enumerate() {
             let made = ValueId(index + 1);
@@ -356,7 +357,7 @@ impl Network {
                     let [n, c, h, w] = plan.shapes[made.0];
                     let grid = Grid::over(n * h * w * padded(c) / 8);
                     self.gpu
-                        .launch("conv", name, grid, &[&shape, &of(pool.input), &of(made)])?;
+                        .launch_overlapping("conv", name, grid, &[&shape, &of(pool.input), &of(made)])?;
                 }
                 (Node::Conv(_), None) => bail!("node {index} has no weights"),
             }
@@ -379,13 +380,13 @@ impl Network {
                 let name = named::<T>("depthwise_f32", "depthwise_bf16");
                 let grid = Grid::over(pixels * channels / 8);
                 let arguments: [&dyn Argument; 6] = [&shape, &input, &weight.all(), &bias.all(), &residual, &output];
-                self.gpu.launch("conv", name, grid, &arguments)
+                self.gpu.launch_overlapping("conv", name, grid, &arguments)
             }
             Layer::Dense { weight, bias } if T::SUFFIX == f32::SUFFIX => {
                 let blocks = [channels.div_ceil(F32_TILE_CHANNELS), pixels.div_ceil(TILE_PIXELS), 1];
                 let arguments: [&dyn Argument; 6] = [&shape, &input, &weight.all(), &bias.all(), &residual, &output];
                 self.gpu
-                    .launch("conv", "conv_f32", Grid::blocks(blocks, 256), &arguments)
+                    .launch_overlapping("conv", "conv_f32", Grid::blocks(blocks, 256), &arguments)
             }
             Layer::Dense { weight, bias } => {
                 let out = [
@@ -423,7 +424,7 @@ impl Network {
                     &workspace,
                     &arrivals,
                 ];
-                self.gpu.launch("conv", name, grid, &arguments)
+                self.gpu.launch_overlapping("conv", name, grid, &arguments)
             }
         }
     }
