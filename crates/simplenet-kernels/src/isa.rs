@@ -98,7 +98,7 @@ impl Isa {
             Isa::Avx2 => avx2,
             Isa::Avx512 => avx512,
             Isa::Avx512Bf16 => bf16,
-            Isa::Amx => bf16 && amx_allowed(),
+            Isa::Amx => bf16 && (amx_allowed() || amx_emulated()),
         }
     }
 
@@ -107,14 +107,18 @@ impl Isa {
         self == Isa::Portable
     }
 
-    /// Whether it is faster than the one before it. Intel's `VDPBF16PS` does about half of the
+    /// Whether it is faster than the one before it; AMX in software is not. Intel's `VDPBF16PS` does about half of the
     /// multiply-adds per second that FMA does in f32 (39 against 90 GFLOP/s and core on a busy Sapphire Rapids whose AMX is
     /// hidden), so bf16 is faster as rounded f32 there.
     #[cfg(target_arch = "x86_64")]
     fn pays_here(self) -> bool {
         let vendor = std::arch::x86_64::__cpuid(0);
         let is_intel = (vendor.ebx, vendor.edx, vendor.ecx) == (0x756e_6547, 0x4965_6e69, 0x6c65_746e);
-        !(self == Isa::Avx512Bf16 && is_intel)
+        match self {
+            Isa::Avx512Bf16 => !is_intel,
+            Isa::Amx => amx_allowed(),
+            _ => true,
+        }
     }
 
     #[cfg(not(target_arch = "x86_64"))]
@@ -149,6 +153,17 @@ fn amx_allowed() -> bool {
 
 #[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
 fn amx_allowed() -> bool {
+    false
+}
+
+/// Whether AMX can be used all the same: in tests, in software.
+#[cfg(all(feature = "kernel-emu", target_arch = "x86_64", target_os = "linux"))]
+fn amx_emulated() -> bool {
+    crate::amx::emulated::install()
+}
+
+#[cfg(all(target_arch = "x86_64", not(all(feature = "kernel-emu", target_os = "linux"))))]
+fn amx_emulated() -> bool {
     false
 }
 

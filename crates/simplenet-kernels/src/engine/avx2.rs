@@ -82,7 +82,7 @@ pub(super) static KERNELS: Kernels<f32> = Kernels {
     lanes: Avx2::LANES,
     step: Avx2::STEP,
     dense: dense_table!(dense; 1: 1 2 3 4 5 6, 2: 1 2 3 4 5 6),
-    chunked: None,
+    panel: None,
     depthwise,
     max_pool,
     winograd: Some(WinogradKernels { transform, gather }),

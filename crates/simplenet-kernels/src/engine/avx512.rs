@@ -82,7 +82,7 @@ pub(super) static KERNELS: Kernels<f32> = Kernels {
     lanes: Avx512::LANES,
     step: Avx512::STEP,
     dense: dense_table!(dense; 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14, 3: 1 2 3 4 5 6 7 8 9),
-    chunked: None,
+    panel: None,
     depthwise,
     max_pool,
     winograd: Some(WinogradKernels { transform, gather }),

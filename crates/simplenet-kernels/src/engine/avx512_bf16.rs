@@ -89,7 +89,7 @@ pub(super) const KERNELS: Kernels<bf16> = Kernels {
     lanes: Avx512Bf16::LANES,
     step: Avx512Bf16::STEP,
     dense: dense_table!(dense; 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14, 3: 1 2 3 4 5 6 7 8 9),
-    chunked: None,
+    panel: None,
     depthwise,
     max_pool,
     winograd: None,

@@ -3,6 +3,7 @@
 use half::bf16;
 
 use super::depthwise::DepthwiseRow;
+use super::panel::PanelKernel;
 use super::pool::PoolRow;
 use super::tile::TileFn;
 use super::winograd::WinogradKernels;
@@ -19,30 +20,12 @@ pub(super) struct Kernels<T: 'static> {
     pub(super) step: usize,
     /// `dense[vectors - 1][pixels - 1]`.
     pub(super) dense: &'static [&'static [TileFn<T>]],
-    /// Faster ones for some reductions.
-    pub(super) chunked: Option<Chunked<T>>,
+    /// What takes their place where the processor multiplies matrices.
+    pub(super) panel: Option<PanelKernel<T>>,
     pub(super) depthwise: unsafe fn(&DepthwiseRow<T>),
     pub(super) max_pool: unsafe fn(&PoolRow<T>),
     /// Where fewer multiplications at the same precision are faster than the dense kernels.
     pub(super) winograd: Option<WinogradKernels<T>>,
-}
-
-/// Dense kernels that take several steps of the reduction at once.
-pub(super) struct Chunked<T: 'static> {
-    /// How many; they need a multiple of it.
-    pub(super) steps: usize,
-    /// `dense[vectors - 1][pixels - 1]`.
-    pub(super) dense: &'static [&'static [TileFn<T>]],
-}
-
-impl<T> Kernels<T> {
-    /// The dense kernels for contiguous pieces of `run` steps.
-    pub(super) fn dense_for(&self, run: usize) -> &'static [&'static [TileFn<T>]] {
-        match &self.chunked {
-            Some(chunked) if run.is_multiple_of(chunked.steps) => chunked.dense,
-            _ => self.dense,
-        }
-    }
 }
 
 /// Cuts `vectors` of output channels into blocks of at most `widest`: pairs, and one triple where the number is odd,

@@ -52,6 +52,7 @@ mod depthwise;
 mod kernels;
 mod lanes;
 mod pack;
+mod panel;
 mod plan;
 mod pool;
 mod portable;

@@ -2,11 +2,13 @@
 //!
 //! Dense weights are cut into blocks of a few vectors of output channels, and within a block laid out in the order in
 //! which the kernel reads them: `[kernel row, kernel column, input channel, output channel of the block]`. Where terms
-//! are taken two at a time (bf16), pairs of neighbouring input channels stand together.
+//! are taken two at a time (bf16), pairs of neighbouring input channels stand together. For panels the reduction is cut into
+//! pieces of a fixed length, and those stand first: `[piece of the input channels, kernel row, kernel column, ...]`.
 
 use super::buffer::AlignedBuffer;
 use super::kernels::{self, Kernels};
 use super::lanes::Element;
+use super::panel::PanelKernel;
 use super::tile::TileFn;
 use super::winograd::{self, POSITIONS, WinogradKernels};
 use crate::graph::{Activation, Conv, Graph, Node, Padding, ValueId};
@@ -41,15 +43,26 @@ pub(super) struct Epilogue {
 }
 
 pub(super) struct Dense<T: 'static> {
-    /// `tiles[vectors - 1][pixels - 1]`.
-    pub(super) tiles: &'static [&'static [TileFn<T>]],
+    pub(super) kernel: DenseKernel<T>,
     pub(super) blocks: Vec<Block>,
     pub(super) weights: AlignedBuffer<T>,
     pub(super) epilogue: Epilogue,
     /// Whether a row of the kernel is one contiguous piece of the reduction, because pixels lie without gaps.
     pub(super) merged_rows: bool,
-    /// Steps of the kernel in one contiguous piece.
-    pub(super) run: usize,
+}
+
+pub(super) enum DenseKernel<T: 'static> {
+    Tiles {
+        /// `[vectors - 1][pixels - 1]`.
+        tiles: &'static [&'static [TileFn<T>]],
+        /// Steps in one contiguous run of the reduction.
+        run: usize,
+    },
+    Panel {
+        kernel: &'static PanelKernel<T>,
+        /// Pieces in one contiguous run of the reduction.
+        pieces: usize,
+    },
 }
 
 /// A 3×3 convolution with stride 1 as [`super::winograd`] does it.
@@ -213,7 +226,7 @@ impl<T: Element> Packing<T> {
 
     fn winograd(&self, conv: &Conv, kernels: &'static WinogradKernels<T>) -> Winograd<T> {
         let (lanes, in_channels) = (self.kernels.lanes, conv.in_channels);
-        let tiles = self.kernels.dense_for(in_channels);
+        let tiles = self.kernels.dense;
         let vectors = conv.out_channels.next_multiple_of(CHANNEL_ALIGNMENT) / lanes;
         let mut weights = AlignedBuffer::zeroed(POSITIONS * in_channels * vectors * lanes);
         let blocks = self.blocks(vectors, tiles.len(), POSITIONS * in_channels);
@@ -258,28 +271,46 @@ impl<T: Element> Packing<T> {
 
     fn dense(&self, conv: &Conv, pixel_stride: usize) -> Dense<T> {
         let (lanes, step, kernel) = (self.kernels.lanes, self.kernels.step, conv.kernel);
+        let panel = self.kernels.panel.as_ref();
         // Filled up with zero weights to whole steps; the activations that meet them are stored zeros.
         let stored_channels = conv.in_channels.next_multiple_of(step);
-        let merged_rows = pixel_stride == stored_channels;
-        // Pieces of the reduction, the taps in each, and the terms.
-        let (pieces, taps) = match merged_rows {
+        // Where pixels fill the pieces of a panel by themselves, single taps leave more to choose in their order.
+        let fills_pieces = panel.is_some_and(|panel| stored_channels.is_multiple_of(panel.terms));
+        let merged_rows = pixel_stride == stored_channels && !fills_pieces;
+        // Contiguous runs of the reduction, the taps in each, and the terms.
+        let (runs, taps) = match merged_rows {
             true => (kernel, kernel),
             false => (kernel * kernel, 1),
         };
         let terms = taps * stored_channels;
-        let run = terms / step;
-        let tiles = self.kernels.dense_for(run);
         let vectors = conv.out_channels.next_multiple_of(CHANNEL_ALIGNMENT) / lanes;
-        let mut weights = AlignedBuffer::zeroed(pieces * run * step * vectors * lanes);
-        let blocks = self.blocks(vectors, tiles.len(), pieces * run * step);
+        // Terms of a piece, and vectors that a block is filled up to. A panel's pieces are filled up with zero weights too; the
+        // activations that meet those are whatever follows, and finite if the image is.
+        let (dense_kernel, piece, widest, full) = match panel {
+            Some(panel) => {
+                let pieces = terms.div_ceil(panel.terms);
+                let dense_kernel = DenseKernel::Panel { kernel: panel, pieces };
+                (dense_kernel, panel.terms, panel.vectors, panel.vectors)
+            }
+            None => {
+                let (tiles, run) = (self.kernels.dense, terms / step);
+                (DenseKernel::Tiles { tiles, run }, terms, tiles.len(), 1)
+            }
+        };
+        let for_each_channel = runs * terms.next_multiple_of(piece);
+        let mut weights = AlignedBuffer::zeroed(for_each_channel * vectors.next_multiple_of(full) * lanes);
+        let blocks = self.blocks(vectors, widest, for_each_channel);
         for block in &blocks {
-            let (first_channel, width) = (block.first_channel, block.vectors * lanes);
+            let first_channel = block.first_channel;
+            let width = block.vectors.next_multiple_of(full) * lanes;
             for channel in first_channel..(first_channel + width).min(conv.out_channels) {
                 let filter = &conv.weight[channel * conv.in_channels * kernel * kernel..];
                 for tap in 0..kernel * kernel {
                     for from in 0..conv.in_channels {
-                        let (piece, term) = (tap / taps, tap % taps * stored_channels + from);
-                        let at = ((piece * run + term / step) * width + channel - first_channel) * step + term % step;
+                        let (run, term) = (tap / taps, tap % taps * stored_channels + from);
+                        // Pieces first and runs second: neighbouring taps read the same pixels.
+                        let terms_before = (term / piece * runs + run) * piece + term % piece;
+                        let at = (terms_before / step * width + channel - first_channel) * step + term % step;
                         let value = filter[from * kernel * kernel + tap];
                         weights.as_mut_slice()[block.weights + at] = T::from_f32(self.rounded(value));
                     }
@@ -287,12 +318,11 @@ impl<T: Element> Packing<T> {
             }
         }
         Dense {
-            tiles,
+            kernel: dense_kernel,
             blocks,
             weights,
             epilogue: epilogue(conv),
             merged_rows,
-            run,
         }
     }
 

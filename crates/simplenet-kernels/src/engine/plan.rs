@@ -1,7 +1,7 @@
 //! Where every value of a network lies for one size of image: padded, NHWC, in one arena that values share over time.
 
 use super::lanes::Element;
-use super::pack::{Network, Step, Work};
+use super::pack::{Dense, DenseKernel, Network, Step, Work};
 use super::winograd::{TILE, Tiling};
 use crate::graph::GraphError;
 
@@ -28,12 +28,14 @@ pub(super) struct Place {
     pub(super) row: usize,
     /// Where the stored value, padding included, begins in the arena.
     pub(super) offset: usize,
+    /// Zeros after the last row, which kernels read whose pieces reach beyond the last pixel.
+    pub(super) slack: usize,
 }
 
 impl Place {
     /// Elements, padding included.
     pub(super) fn len(&self) -> usize {
-        (self.top + self.height + self.bottom) * self.row
+        (self.top + self.height + self.bottom) * self.row + self.slack
     }
 
     /// Where the pixel at row `y` and column `x` of the value begins.
@@ -171,6 +173,7 @@ fn pad<T>(network: &Network<T>, places: &mut [Place]) {
         place.right = place.right.max(right);
     }
     for place in places {
+        place.slack = network.kernels.panel.as_ref().map_or(0, |panel| panel.terms);
         place.row = (place.left + place.width + place.right) * place.pixel;
     }
 }
@@ -225,13 +228,22 @@ fn step_plan<T: Element>(step: &Step<T>, places: &[Place], lanes: usize) -> Step
         Work::MaxPool => input.at(0, 0),
         _ => input.offset + (input.top - top) * input.row + (input.left - left) * input.pixel,
     };
-    let taps = match &step.work {
+    let mut taps: Vec<usize> = match &step.work {
         Work::Dense(dense) if dense.merged_rows => (0..step.kernel).map(|y| y * input.row).collect(),
         Work::Dense(_) => (0..step.kernel * step.kernel)
             .map(|tap| tap / step.kernel * input.row + tap % step.kernel * input.pixel)
             .collect(),
         _ => Vec::new(),
     };
+    if let Work::Dense(Dense {
+        kernel: DenseKernel::Panel { kernel, pieces },
+        ..
+    }) = &step.work
+    {
+        // In the order of the packed weights.
+        let piece = |index| taps.iter().map(move |tap| tap + index * kernel.terms);
+        taps = (0..*pieces).flat_map(piece).collect();
+    }
     let gapless = |place: &Place| place.row == place.width * place.pixel;
     let (tiling, rows_per_chunk) = match &step.work {
         Work::Winograd(winograd) => {

@@ -90,7 +90,7 @@ pub(super) static KERNELS: Kernels<f32> = Kernels {
     lanes: Portable::LANES,
     step: Portable::STEP,
     dense: dense_table!(dense; 1: 1 2 3 4 5 6),
-    chunked: None,
+    panel: None,
     depthwise,
     max_pool,
     winograd: Some(WinogradKernels { transform, gather }),

@@ -5,11 +5,12 @@ use std::ops::Range;
 use super::buffer::ArenaPtr;
 use super::depthwise::DepthwiseRow;
 use super::lanes::Element;
-use super::pack::{Block, CHANNEL_ALIGNMENT, Dense, Depthwise, Network, Step};
+use super::pack::{Block, CHANNEL_ALIGNMENT, Dense, DenseKernel, Depthwise, Network, Step};
+use super::panel::{self, Group, Panel, PanelKernel, STRIPS, Strip};
 use super::part;
 use super::plan::{Place, Plan, StepPlan};
 use super::pool::PoolRow;
-use super::tile::Tile;
+use super::tile::{Tile, TileFn};
 
 /// One step on one arena.
 pub(super) struct On<'a, T: 'static> {
@@ -33,58 +34,159 @@ impl<T: Element> On<'_, T> {
     /// # Safety
     /// No other task writes these rows and blocks, or what they are made from.
     pub(super) unsafe fn dense(&self, dense: &Dense<T>, rows: Range<usize>, blocks: &[Block]) {
-        let input = &self.plan.places[self.step.input];
         let output = &self.plan.places[self.step.output];
-        // (first row, pixels) of what the kernels see as a row.
-        let (long_rows, pixels) = match self.step_plan.flat {
+        // What the kernels see as rows, and the pixels of each.
+        let (rows, pixels) = match self.step_plan.flat {
             true => (rows.start..rows.start + 1, rows.len() * output.width),
             false => (rows, output.width),
         };
         for block in blocks {
-            let weights = &dense.weights.as_slice()[block.weights..];
-            let widest = dense.tiles[block.vectors - 1].len();
-            // Strips of nearly equal length: a short one at the end would have too few sums to keep the units busy.
-            let strips = pixels.div_ceil(widest);
-            // While a block is in use the next one, which follows it, is fetched.
-            let steps = self.step_plan.taps.len() * dense.run;
-            let len = steps * self.network.kernels.step * block.vectors * self.network.kernels.lanes;
-            let ahead_step = len.div_ceil(long_rows.len() * strips * steps);
-            let mut ahead = weights.as_ptr().wrapping_add(len);
-            for y in long_rows.clone() {
-                let window = self.step_plan.window + y * self.step.stride * input.row;
-                // SAFETY: the plan has padded the input so that the windows of all pixels lie in it, and has made the
-                // output and the residual as large as the strips; blocks were packed for these kernels.
-                unsafe {
-                    let (residual, residual_stride) = self.residual(dense.epilogue.residual, y, block.first_channel);
-                    for strip in 0..strips {
-                        let strip = part(pixels, strips, strip);
-                        let tile = Tile {
-                            input: self.arena.at(window + strip.start * self.step.stride * input.pixel),
-                            pixel_stride: self.step.stride * input.pixel,
-                            taps: &self.step_plan.taps,
-                            run: dense.run,
-                            weights: weights.as_ptr(),
-                            ahead,
-                            ahead_step,
-                            bias: dense.epilogue.bias[block.first_channel..].as_ptr(),
-                            output: self.arena.at(output.at(y, strip.start) + block.first_channel),
-                            output_stride: output.pixel,
-                            residual: residual.wrapping_add(strip.start * residual_stride),
-                            residual_stride,
-                            low: dense.epilogue.low,
-                            high: dense.epilogue.high,
-                        };
-                        dense.tiles[block.vectors - 1][strip.len() - 1](&tile);
-                        ahead = ahead.wrapping_add(steps * ahead_step);
+            // SAFETY: as the caller promises.
+            unsafe {
+                match dense.kernel {
+                    DenseKernel::Tiles { tiles, run } => {
+                        self.tiles(dense, tiles[block.vectors - 1], run, rows.clone(), pixels, block);
                     }
-                    self.round(
-                        y,
-                        pixels,
-                        block.first_channel,
-                        block.vectors * self.network.kernels.lanes,
-                    );
+                    DenseKernel::Panel { kernel, .. } => self.panels(dense, kernel, rows.clone(), pixels, block),
                 }
             }
+        }
+    }
+
+    /// # Safety
+    /// As for [`On::dense`].
+    unsafe fn tiles(
+        &self,
+        dense: &Dense<T>,
+        tiles: &[TileFn<T>],
+        run: usize,
+        rows: Range<usize>,
+        pixels: usize,
+        block: &Block,
+    ) {
+        let input = &self.plan.places[self.step.input];
+        let output = &self.plan.places[self.step.output];
+        let weights = &dense.weights.as_slice()[block.weights..];
+        // Strips of nearly equal length: a short one at the end would have too few sums to keep the units busy.
+        let strips = pixels.div_ceil(tiles.len());
+        // While a block is in use the next one, which follows it, is fetched.
+        let steps = self.step_plan.taps.len() * run;
+        let len = steps * self.network.kernels.step * block.vectors * self.network.kernels.lanes;
+        let ahead_step = len.div_ceil(rows.len() * strips * steps);
+        let mut ahead = weights.as_ptr().wrapping_add(len);
+        for y in rows {
+            let window = self.step_plan.window + y * self.step.stride * input.row;
+            // SAFETY: the plan has padded the input so that the windows of all pixels lie in it, and has made the
+            // output and the residual as large as the strips; blocks were packed for these kernels.
+            unsafe {
+                let (residual, residual_stride) = self.residual(dense.epilogue.residual, y, block.first_channel);
+                for strip in 0..strips {
+                    let strip = part(pixels, strips, strip);
+                    let tile = Tile {
+                        input: self.arena.at(window + strip.start * self.step.stride * input.pixel),
+                        pixel_stride: self.step.stride * input.pixel,
+                        taps: &self.step_plan.taps,
+                        run,
+                        weights: weights.as_ptr(),
+                        ahead,
+                        ahead_step,
+                        bias: dense.epilogue.bias[block.first_channel..].as_ptr(),
+                        output: self.arena.at(output.at(y, strip.start) + block.first_channel),
+                        output_stride: output.pixel,
+                        residual: residual.wrapping_add(strip.start * residual_stride),
+                        residual_stride,
+                        low: dense.epilogue.low,
+                        high: dense.epilogue.high,
+                    };
+                    tiles[strip.len() - 1](&tile);
+                    ahead = ahead.wrapping_add(steps * ahead_step);
+                }
+                self.round(
+                    y,
+                    pixels,
+                    block.first_channel,
+                    block.vectors * self.network.kernels.lanes,
+                );
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for [`On::dense`].
+    unsafe fn panels(
+        &self,
+        dense: &Dense<T>,
+        kernel: &PanelKernel<T>,
+        rows: Range<usize>,
+        pixels: usize,
+        block: &Block,
+    ) {
+        let input = &self.plan.places[self.step.input];
+        let output = &self.plan.places[self.step.output];
+        let weights = &dense.weights.as_slice()[block.weights..];
+        let pieces = &self.step_plan.taps;
+        let len = pieces.len() * kernel.terms * kernel.vectors * self.network.kernels.lanes;
+        let residual_stride = dense.epilogue.residual.map_or(0, |value| self.plan.places[value].pixel);
+        let passes = pieces.len().div_ceil(panel::most_pieces(self.step.kernel));
+        let mut panel = Panel {
+            strips: &[],
+            pixel_stride: self.step.stride * input.pixel,
+            pieces,
+            pass: pieces.len().div_ceil(passes),
+            weights: weights.as_ptr(),
+            // While a block is in use for the first time the next one, which follows it, is fetched.
+            ahead: weights.as_ptr().wrapping_add(len),
+            bias: dense.epilogue.bias[block.first_channel..].as_ptr(),
+            vectors: block.vectors,
+            output_stride: output.pixel,
+            residual_stride,
+            low: dense.epilogue.low,
+            high: dense.epilogue.high,
+        };
+        // Pairs of groups as long as possible: a row of 28 pixels is a pair, two rows of 14 are one.
+        let groups = match pixels <= kernel.pixels {
+            true => 1,
+            false => 2 * pixels.div_ceil(2 * kernel.pixels),
+        };
+        let length = pixels.div_ceil(groups);
+        let mut strips: [Strip<T>; STRIPS] = [const { [Group::EMPTY; 2] }; STRIPS];
+        let mut filled = 0;
+        let mut run = |strips: &mut [Strip<T>; STRIPS], filled: &mut usize| {
+            // SAFETY: the plan has padded the input so that the windows of all pixels lie in it, and what a piece reads
+            // beyond; it has made the output and the residual as large as the groups; blocks were packed for this kernel.
+            unsafe {
+                (kernel.run)(&Panel {
+                    strips: &strips[..filled.div_ceil(2)],
+                    ..panel
+                });
+            }
+            // It is there now.
+            panel.ahead = panel.weights;
+            *strips = [const { [Group::EMPTY; 2] }; STRIPS];
+            *filled = 0;
+        };
+        for y in rows {
+            let window = self.step_plan.window + y * self.step.stride * input.row;
+            // SAFETY: as above.
+            let (residual, _) = unsafe { self.residual(dense.epilogue.residual, y, block.first_channel) };
+            for first in (0..pixels).step_by(length) {
+                // SAFETY: as above.
+                strips[filled / 2][filled % 2] = unsafe {
+                    Group {
+                        input: self.arena.at(window + first * self.step.stride * input.pixel),
+                        output: self.arena.at(output.at(y, first) + block.first_channel),
+                        residual: residual.wrapping_add(first * residual_stride),
+                        pixels: length.min(pixels - first),
+                    }
+                };
+                filled += 1;
+                if filled == 2 * STRIPS {
+                    run(&mut strips, &mut filled);
+                }
+            }
+        }
+        if filled > 0 {
+            run(&mut strips, &mut filled);
         }
     }
 

@@ -16,7 +16,7 @@ use half::bf16;
 
 use super::MatRef;
 use super::kernel::{Blocking, Kernel, Run};
-use crate::amx::{self, Factors, Sums};
+use crate::amx::{self, Factors, Sums, Tiles};
 use crate::isa::Isa;
 
 /// Columns of both kernels: two vectors.
@@ -33,6 +33,17 @@ const CHUNK: usize = 32;
 
 /// Vectors of a square of pairs.
 const LANES: usize = 16;
+
+/// Where the tiles of a row of A begin.
+const PIECES: [usize; BLOCKING.k_block / CHUNK] = {
+    let mut pieces = [0; BLOCKING.k_block / CHUNK];
+    let mut index = 0;
+    while index < pieces.len() {
+        pieces[index] = index * CHUNK;
+        index += 1;
+    }
+    pieces
+};
 
 /// Twice the terms of the f32 kernels, for half the bytes.
 const BLOCKING: Blocking = Blocking {
@@ -89,23 +100,20 @@ unsafe fn vectors(k: usize, a: *const bf16, b: *const bf16, c: *mut f32, c_row_s
 unsafe fn tiles(k: usize, a: *const bf16, b: *const bf16, c: *mut f32, c_row_stride: usize, add: bool) {
     let mut sums = MaybeUninit::<Sums>::uninit();
     let factors = Factors {
-        left: a,
+        left: [a, a.add(amx::ROWS * BLOCKING.row_pitch)],
         left_stride: BLOCKING.row_pitch,
-        taps: &[0],
-        chunks_per_tap: k / CHUNK,
+        pieces: &PIECES[..k / CHUNK],
         right: b,
         ahead: b,
         ahead_step: 0,
     };
-    amx::multiply::<TILE_ROWS>(&factors, sums.as_mut_ptr());
-    let sums = sums.as_ptr().cast::<f32>();
-    for i in 0..TILE_ROWS {
-        for j in [0, LANES] {
-            store(
-                c.add(i * c_row_stride + j),
-                _mm512_loadu_ps(sums.add(i * COLS + j)),
-                add,
-            );
+    Tiles::new([amx::ROWS; 2]).multiply(&factors, sums.as_mut_ptr(), false);
+    let sums = sums.assume_init_ref();
+    for row in 0..TILE_ROWS {
+        let group = &sums.0[row / amx::ROWS];
+        for (j, vector) in group.iter().enumerate() {
+            let sum = _mm512_loadu_ps(vector[row % amx::ROWS].as_ptr());
+            store(c.add(row * c_row_stride + j * LANES), sum, add);
         }
     }
 }
