@@ -111,6 +111,23 @@ fn pictures_that_are_passed_over_are_counted() {
     assert_eq!(stderr(&out).matches(count).count(), 1, "{}", stderr(&out));
 }
 
+#[cfg(unix)]
+#[test]
+fn links_to_folders_are_not_followed_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = folder.path().join("new");
+    std::fs::create_dir(&new).unwrap();
+    std::fs::copy(factory().test("good/000.png"), new.join("a.png")).unwrap();
+    std::os::unix::fs::symlink(&new, new.join("monday.png")).unwrap();
+    let out = predict(&[&new, Path::new("--exit-code")]);
+    let message = stderr(&out);
+    assert_eq!((out.status.code(), lines(&out).len()), (Some(2), 1), "{message}");
+    assert!(message.contains("1 link to a folder is not followed"), "{message}");
+    assert!(message.contains("hint: "), "{message}");
+    // Named by itself it is a folder like any other.
+    assert_eq!(lines(&predict(&[&new.join("monday.png")])).len(), 1);
+}
+
 #[test]
 fn nothing_judged_is_no_success() {
     let out = stream(b"", &["--exit-code"]);

@@ -136,6 +136,8 @@ fn walk(root: &Path, folder: &Path, found: &mut Found) {
     for (path, is_folder) in entries {
         if is_folder {
             walk(root, &path, found);
+        } else if path.is_dir() {
+            found.skipped.link(path);
         } else if found.skipped.sift(&path) {
             let label = path.strip_prefix(root).unwrap_or(&path).to_owned();
             found.images.push(Input { path, label });
@@ -148,7 +150,7 @@ fn entries(folder: &Path) -> std::io::Result<Vec<(PathBuf, bool)>> {
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        // A link to a folder is not followed: it may lead in a circle.
+        // Not for a link to a folder.
         let is_folder = entry.file_type()?.is_dir();
         if !entry.file_name().as_encoded_bytes().starts_with(b".") {
             entries.push((entry.path(), is_folder));

@@ -8,7 +8,7 @@ use crate::options;
 use crate::predict::Judged;
 
 /// The first row of a table.
-pub(crate) const CSV_HEADER: &str = "file,verdict,score,threshold,regions,x,y,width,height,area,error";
+pub(crate) const CSV_HEADER: &str = "file,verdict,score,threshold,regions,too_small,x,y,width,height,area,error";
 
 /// A line of output. Coordinates are pixels of the upright image.
 #[derive(Debug, Serialize)]
@@ -110,18 +110,19 @@ pub(crate) fn csv_row(file: &str, prediction: &Result<Prediction, Error>, pictur
         format!("{x},{y},{width},{height},{}", region.area)
     });
     format!(
-        "{},{verdict},{},{},{},{region},{}",
+        "{},{verdict},{},{},{},{},{region},{}",
         quoted(file),
         prediction.score,
         prediction.threshold,
         prediction.regions.len(),
+        prediction.too_small,
         quoted(picture_error.unwrap_or_default())
     )
 }
 
 /// The row of a name behind which there was nothing to judge.
 pub(crate) fn failed_csv_row(file: &str, error: &str) -> String {
-    format!("{},,,,,,,,,,{}", quoted(file), quoted(error))
+    format!("{},,,,,,,,,,,{}", quoted(file), quoted(error))
 }
 
 /// A field of a CSV file (RFC 4180).

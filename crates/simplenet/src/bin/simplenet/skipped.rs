@@ -10,19 +10,21 @@ const OTHERS: &str = "apng avif btf dds dib exr gif hdr heic heif hif ico j2c j2
                       pfm pgm pnm ppm psd qoi sgi tga wdp webp 3fr ari arw cr2 cr3 crw dcr dng erf fff iiq k25 kdc mef mos \
                       mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f";
 
-/// Files that were passed over.
+/// What was passed over.
 #[derive(Debug, Default)]
 pub(crate) struct Skipped {
     count: usize,
-    /// One of them, and why.
+    /// One of the files, and why.
     first: Option<(PathBuf, &'static str)>,
+    /// Links to folders.
+    links: Vec<PathBuf>,
 }
 
 impl Skipped {
     /// Whether a file in a folder is an image to judge. One that only looks like it is counted.
     pub(crate) fn sift(&mut self, path: &Path) -> bool {
         let decoded = is_decoded(path);
-        // A link to a folder is not followed, and is no image whatever its name.
+        // A folder is no image, whatever its name.
         if path.is_dir() || !decoded && !ends_in(path, OTHERS) {
             return false;
         }
@@ -39,17 +41,30 @@ impl Skipped {
         false
     }
 
+    /// Counts a link to a folder, which is not followed: it may lead in a circle.
+    pub(crate) fn link(&mut self, path: PathBuf) {
+        self.links.push(path);
+    }
+
     /// A warning, unless there is nothing to warn of.
     pub(crate) fn warning(&self) -> Option<String> {
-        let (path, reason) = self.first.as_ref()?;
-        let pictures = match self.count {
-            1 => "1 picture is".to_string(),
-            more => format!("{more} pictures are"),
-        };
-        Some(format!(
-            "warning: {pictures} not judged, such as {}: {reason}",
-            path.display()
-        ))
+        let pictures = self.first.as_ref().map(|(path, reason)| {
+            let pictures = match self.count {
+                1 => "1 picture is".to_string(),
+                more => format!("{more} pictures are"),
+            };
+            format!("warning: {pictures} not judged, such as {}: {reason}", path.display())
+        });
+        let links = self.links.first().map(|path| {
+            let links = match self.links.len() {
+                1 => "1 link to a folder is".to_string(),
+                more => format!("{more} links to folders are"),
+            };
+            let path = path.display();
+            format!("warning: {links} not followed, such as {path}\n\nhint: name the folder itself, as another input")
+        });
+        let warnings: Vec<String> = pictures.into_iter().chain(links).collect();
+        (!warnings.is_empty()).then(|| warnings.join("\n"))
     }
 }
 
