@@ -185,6 +185,54 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4, ..ProptestConfig::default() })]
+
+    /// Blocks so wide that they run in bands of rows; whoever asks for what is between gets it whole, and the same bytes behind.
+    #[test]
+    fn a_wide_block_is_its_definition_and_the_same_in_bands(
+        batch in 1usize..3, height in 60usize..75, kernel in prop::sample::select(vec![3usize, 5]), stride in 1usize..3, padding in padding(),
+        image_kernel in prop::sample::select(vec![1usize, 3]), add in any::<bool>(), seed in any::<u32>(),
+    ) {
+        let (channels, width, columns) = (20, 200, 45);
+        let seed = seed.into();
+        let mut graph = Graph::new(channels);
+        let inner = graph.conv(Conv {
+            activation: Activation::Relu6,
+            ..conv(ValueId::INPUT, (channels, width), image_kernel, 1, seed)
+        });
+        let inner = inner.expect("the node fits");
+        let middle = graph.conv(Conv {
+            stride,
+            padding: padding.map_or(Padding::Same, |padding| Padding::Symmetric(padding.min(kernel - 1))),
+            activation: Activation::Relu,
+            ..conv(inner, (width, width), kernel, width, seed + 3)
+        });
+        let middle = middle.expect("the node fits");
+        let same_size = stride == 1 && (padding.is_none() || padding == Some(kernel / 2));
+        let last = graph.conv(Conv {
+            residual: (add && same_size).then_some(ValueId::INPUT),
+            ..conv(middle, (width, channels), 1, 1, seed + 6)
+        });
+        let last = last.expect("the node fits");
+        let shape = [batch, channels, height, columns];
+        assert_like_reference(&graph, &[last], shape);
+        let images = values(shape.iter().product(), 7);
+        for isa in Isa::supported() {
+            for precision in [Precision::F32, Precision::Bf16] {
+                let on = |outputs: &[ValueId], threads: usize| {
+                    let engine = Engine::compile(&graph, outputs, EngineConfig { precision, isa }).expect("the outputs exist");
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+                    pool.install(|| engine.run(&images, shape).expect("the image fits").pop())
+                };
+                let in_bands = on(&[last], 1);
+                prop_assert!(in_bands == on(&[middle, last], 1), "{isa} {precision:?}: whole");
+                prop_assert!(in_bands == on(&[last], 3), "{isa} {precision:?}: 3 threads");
+            }
+        }
+    }
+}
+
 /// A stem, a pooling, and inverted residual blocks of `(channels, kernel, depthwise, activation)`; returns the values
 /// behind every second block, and behind the last.
 fn random_network(seed: u64, blocks: &[(usize, usize, bool, Activation)]) -> (Graph, Vec<ValueId>) {

@@ -47,6 +47,7 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_bf16;
+mod bands;
 mod buffer;
 mod depthwise;
 mod kernels;

@@ -1,5 +1,6 @@
 //! Where every value of a network lies for one size of image: padded, NHWC, in one arena that values share over time.
 
+use super::bands::{self, Band};
 use super::lanes::Element;
 use super::pack::{Dense, DenseKernel, Network, Step, Work};
 use super::winograd::{TILE, Tiling};
@@ -40,7 +41,9 @@ impl Place {
 
     /// Where the pixel at row `y` and column `x` of the value begins.
     pub(super) fn at(&self, y: usize, x: usize) -> usize {
-        self.offset + (self.top + y) * self.row + (self.left + x) * self.pixel
+        // A band's place begins where its row 0 would lie, which may be before the arena.
+        self.offset
+            .wrapping_add((self.top + y) * self.row + (self.left + x) * self.pixel)
     }
 
     fn same_geometry(&self, other: &Place) -> bool {
@@ -50,7 +53,7 @@ impl Place {
 
 /// How one step runs on this size of image.
 pub(super) struct StepPlan {
-    /// Where the window of output pixel (0, 0) begins in the arena (pooling: the input's first pixel).
+    /// Where the window of output pixel (0, 0) begins in the input's place (pooling: the input's first pixel).
     pub(super) window: usize,
     /// Zero rows above and columns to the left of the input, for this step.
     pub(super) before: [usize; 2],
@@ -70,8 +73,12 @@ pub(super) struct Plan {
     pub(super) places: Vec<Place>,
     /// By step.
     pub(super) steps: Vec<StepPlan>,
-    /// Elements of the arena of one image.
+    /// Elements of the arena of one image, without bands.
     pub(super) arena: usize,
+    /// By step: the first of three that run band by band.
+    pub(super) bands: Vec<Option<Band>>,
+    /// Elements of the longest band.
+    pub(super) band: usize,
     /// Elements of the transformed inputs of a chunk of a Winograd convolution, at most.
     pub(super) transformed_chunk: usize,
     /// Elements of the products of such a chunk with one block of channels, at most.
@@ -84,7 +91,8 @@ impl Plan {
     pub(super) fn new<T: Element>(network: &Network<T>, height: usize, width: usize) -> Result<Plan, GraphError> {
         let mut places = sizes(network, height, width)?;
         pad(network, &mut places);
-        let arena = allocate(network, &mut places);
+        let bands = bands::find(network, &places);
+        let arena = allocate(network, &bands, &mut places);
         let steps = network
             .steps
             .iter()
@@ -94,6 +102,8 @@ impl Plan {
             places,
             steps,
             arena,
+            band: bands.iter().flatten().map(|band| band.len).max().unwrap_or(0),
+            bands,
             transformed_chunk: 0,
             products: 0,
         };
@@ -180,7 +190,7 @@ fn pad<T>(network: &Network<T>, places: &mut [Place]) {
 
 /// Lays the values out in one arena: first fit among those alive at the same time. A residual that dies with its sum
 /// lends the sum its place: each element is read just before it is written.
-fn allocate<T: Element>(network: &Network<T>, places: &mut [Place]) -> usize {
+fn allocate<T: Element>(network: &Network<T>, bands: &[Option<Band>], places: &mut [Place]) -> usize {
     let mut last_use = vec![0; places.len()];
     for (index, step) in network.steps.iter().enumerate() {
         for value in [Some(step.input), residual(step), Some(step.output)]
@@ -190,12 +200,22 @@ fn allocate<T: Element>(network: &Network<T>, places: &mut [Place]) -> usize {
             last_use[value] = index;
         }
     }
+    // Bands read the first input until they have made the last output, and keep what is between to themselves.
+    let first_of = |index: usize| (0..3).find(|before| *before <= index && bands[index - before].is_some());
+    for (index, _) in bands.iter().enumerate().filter(|(_, band)| band.is_some()) {
+        let input = network.steps[index].input;
+        last_use[input] = last_use[input].max(index + 2);
+    }
     let line = 64 / size_of::<T>();
     let mut alive: Vec<usize> = vec![0]; // by offset
     let mut arena = places[0].len().next_multiple_of(line);
     for (index, step) in network.steps.iter().enumerate() {
+        let in_bands = first_of(index);
+        if in_bands.is_some_and(|before| before < 2) {
+            continue;
+        }
         let lender = residual(step).filter(|&value| {
-            let dies = last_use[value] == index && value != step.input;
+            let dies = last_use[value] == index && value != step.input && in_bands.is_none();
             dies && places[value].same_geometry(&places[step.output])
         });
         if let Some(lender) = lender {
@@ -225,8 +245,8 @@ fn step_plan<T: Element>(step: &Step<T>, places: &[Place], lanes: usize) -> Step
     let (top, _) = step.padding.before_after(input.height, step.kernel, step.stride);
     let (left, _) = step.padding.before_after(input.width, step.kernel, step.stride);
     let window = match step.work {
-        Work::MaxPool => input.at(0, 0),
-        _ => input.offset + (input.top - top) * input.row + (input.left - left) * input.pixel,
+        Work::MaxPool => input.at(0, 0) - input.offset,
+        _ => (input.top - top) * input.row + (input.left - left) * input.pixel,
     };
     let mut taps: Vec<usize> = match &step.work {
         Work::Dense(dense) if dense.merged_rows => (0..step.kernel).map(|y| y * input.row).collect(),

@@ -17,7 +17,7 @@ use super::pack::{Network, Work};
 use super::plan::Plan;
 use super::task::{On, clear_border};
 use super::team::Team;
-use super::{FeatureMap, part, winograd};
+use super::{FeatureMap, bands, part, winograd};
 use crate::graph::GraphError;
 
 /// Tasks per thread where a step is cut into tasks: enough for threads to even out.
@@ -219,28 +219,43 @@ impl<T: Element> Network<T> {
     }
 
     fn run_jobs(&self, plan: &Plan, kept: &Kept<T>, jobs: &[Job<'_>], cut: Cut<'_>) {
-        let mut arenas: Vec<AlignedBuffer<T>> = jobs.iter().map(|_| kept.arenas.take(plan.arena)).collect();
+        // A band for each thread that works on the same image.
+        let parts = match cut {
+            Cut::Whole => 1,
+            Cut::Tasks(team) => team.threads().div_ceil(jobs.len()),
+        };
+        let len = plan.arena + parts * plan.band;
+        let mut arenas: Vec<AlignedBuffer<T>> = jobs.iter().map(|_| kept.arenas.take(len)).collect();
         let pointers: Vec<ArenaPtr<T>> = arenas.iter_mut().map(|arena| ArenaPtr(arena.as_mut_ptr())).collect();
         self.load_images(plan, jobs, &pointers, cut);
         self.copy_outputs(plan, 0, jobs, &pointers, cut);
-        for (step, step_plan) in self.steps.iter().zip(&plan.steps) {
-            let on: Vec<On<'_, T>> = pointers
-                .iter()
-                .map(|&arena| On {
-                    network: self,
-                    plan,
-                    step,
-                    step_plan,
-                    arena,
-                })
-                .collect();
-            match &step.work {
-                Work::Winograd(winograd) => winograd::run(winograd, kept, &on, cut),
-                _ => run_rows(&on, cut),
-            }
-            self.copy_outputs(plan, step.output, jobs, &pointers, cut);
+        let mut index = 0;
+        while index < self.steps.len() {
+            let last = match plan.bands[index] {
+                Some(_) => {
+                    bands::run(self, plan, index, &pointers, parts, cut);
+                    index + 2
+                }
+                None => {
+                    self.run_step(plan, kept, index, &pointers, cut);
+                    index
+                }
+            };
+            self.copy_outputs(plan, self.steps[last].output, jobs, &pointers, cut);
+            index = last + 1;
         }
         arenas.into_iter().for_each(|arena| kept.arenas.give_back(arena));
+    }
+
+    fn run_step(&self, plan: &Plan, kept: &Kept<T>, index: usize, arenas: &[ArenaPtr<T>], cut: Cut<'_>) {
+        let on: Vec<On<'_, T>> = arenas
+            .iter()
+            .map(|&arena| On::new(self, plan, &plan.places, index, arena))
+            .collect();
+        match &self.steps[index].work {
+            Work::Winograd(winograd) => winograd::run(winograd, kept, &on, cut),
+            _ => run_rows(&on, cut),
+        }
     }
 
     /// From planes to padded pixels.

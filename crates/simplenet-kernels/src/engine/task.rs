@@ -16,15 +16,34 @@ use super::tile::{Tile, TileFn};
 pub(super) struct On<'a, T: 'static> {
     pub(super) network: &'a Network<T>,
     pub(super) plan: &'a Plan,
+    /// Where values lie: as the plan says, but for bands.
+    pub(super) places: &'a [Place],
     pub(super) step: &'a Step<T>,
     pub(super) step_plan: &'a StepPlan,
     pub(super) arena: ArenaPtr<T>,
 }
 
-impl<T: Element> On<'_, T> {
+impl<'a, T: Element> On<'a, T> {
+    pub(super) fn new(
+        network: &'a Network<T>,
+        plan: &'a Plan,
+        places: &'a [Place],
+        index: usize,
+        arena: ArenaPtr<T>,
+    ) -> On<'a, T> {
+        On {
+            network,
+            plan,
+            places,
+            step: &network.steps[index],
+            step_plan: &plan.steps[index],
+            arena,
+        }
+    }
+
     /// Where pixel (y, x) and `channel` of the residual begin; null without one.
     unsafe fn residual(&self, residual: Option<usize>, y: usize, channel: usize) -> (*const T, usize) {
-        match residual.map(|value| &self.plan.places[value]) {
+        match residual.map(|value| &self.places[value]) {
             // SAFETY: the plan has made the residual as large as the output.
             Some(place) => (unsafe { self.arena.at(place.at(y, 0) + channel) }, place.pixel),
             None => (std::ptr::null(), 0),
@@ -34,7 +53,7 @@ impl<T: Element> On<'_, T> {
     /// # Safety
     /// No other task writes these rows and blocks, or what they are made from.
     pub(super) unsafe fn dense(&self, dense: &Dense<T>, rows: Range<usize>, blocks: &[Block]) {
-        let output = &self.plan.places[self.step.output];
+        let output = &self.places[self.step.output];
         // What the kernels see as rows, and the pixels of each.
         let (rows, pixels) = match self.step_plan.flat {
             true => (rows.start..rows.start + 1, rows.len() * output.width),
@@ -64,8 +83,8 @@ impl<T: Element> On<'_, T> {
         pixels: usize,
         block: &Block,
     ) {
-        let input = &self.plan.places[self.step.input];
-        let output = &self.plan.places[self.step.output];
+        let input = &self.places[self.step.input];
+        let output = &self.places[self.step.output];
         let weights = &dense.weights.as_slice()[block.weights..];
         // Strips of nearly equal length: a short one at the end would have too few sums to keep the units busy.
         let strips = pixels.div_ceil(tiles.len());
@@ -75,7 +94,9 @@ impl<T: Element> On<'_, T> {
         let ahead_step = len.div_ceil(rows.len() * strips * steps);
         let mut ahead = weights.as_ptr().wrapping_add(len);
         for y in rows {
-            let window = self.step_plan.window + y * self.step.stride * input.row;
+            let window = input
+                .offset
+                .wrapping_add(self.step_plan.window + y * self.step.stride * input.row);
             // SAFETY: the plan has padded the input so that the windows of all pixels lie in it, and has made the
             // output and the residual as large as the strips; blocks were packed for these kernels.
             unsafe {
@@ -121,12 +142,12 @@ impl<T: Element> On<'_, T> {
         pixels: usize,
         block: &Block,
     ) {
-        let input = &self.plan.places[self.step.input];
-        let output = &self.plan.places[self.step.output];
+        let input = &self.places[self.step.input];
+        let output = &self.places[self.step.output];
         let weights = &dense.weights.as_slice()[block.weights..];
         let pieces = &self.step_plan.taps;
         let len = pieces.len() * kernel.terms * kernel.vectors * self.network.kernels.lanes;
-        let residual_stride = dense.epilogue.residual.map_or(0, |value| self.plan.places[value].pixel);
+        let residual_stride = dense.epilogue.residual.map_or(0, |value| self.places[value].pixel);
         let passes = pieces.len().div_ceil(panel::most_pieces(self.step.kernel));
         let mut panel = Panel {
             strips: &[],
@@ -166,7 +187,9 @@ impl<T: Element> On<'_, T> {
             *filled = 0;
         };
         for y in rows {
-            let window = self.step_plan.window + y * self.step.stride * input.row;
+            let window = input
+                .offset
+                .wrapping_add(self.step_plan.window + y * self.step.stride * input.row);
             // SAFETY: as above.
             let (residual, _) = unsafe { self.residual(dense.epilogue.residual, y, block.first_channel) };
             for first in (0..pixels).step_by(length) {
@@ -193,15 +216,17 @@ impl<T: Element> On<'_, T> {
     /// # Safety
     /// No other task writes these rows, or what they are made from.
     pub(super) unsafe fn depthwise(&self, depthwise: &Depthwise, rows: Range<usize>) {
-        let input = &self.plan.places[self.step.input];
-        let output = &self.plan.places[self.step.output];
+        let input = &self.places[self.step.input];
+        let output = &self.places[self.step.output];
         let channels = self.network.channels[self.step.output].next_multiple_of(CHANNEL_ALIGNMENT);
         for y in rows {
             // SAFETY: as for dense convolutions; channels are whole vectors.
             unsafe {
                 let (residual, residual_stride) = self.residual(depthwise.epilogue.residual, y, 0);
                 (self.network.kernels.depthwise)(&DepthwiseRow {
-                    input: self.arena.at(self.step_plan.window + y * self.step.stride * input.row),
+                    input: self.arena.at(input
+                        .offset
+                        .wrapping_add(self.step_plan.window + y * self.step.stride * input.row)),
                     input_row: input.row,
                     input_pixel: input.pixel,
                     kernel: self.step.kernel,
@@ -225,8 +250,8 @@ impl<T: Element> On<'_, T> {
     /// # Safety
     /// No other task writes these rows, or what they are made from.
     pub(super) unsafe fn max_pool(&self, rows: Range<usize>) {
-        let input = &self.plan.places[self.step.input];
-        let output = &self.plan.places[self.step.output];
+        let input = &self.places[self.step.input];
+        let output = &self.places[self.step.output];
         let channels = self.network.channels[self.step.output].next_multiple_of(CHANNEL_ALIGNMENT);
         for y in rows {
             let (kernel, stride) = (self.step.kernel, self.step.stride);
@@ -235,7 +260,7 @@ impl<T: Element> On<'_, T> {
             // that none becomes empty; channels are whole vectors.
             unsafe {
                 (self.network.kernels.max_pool)(&PoolRow {
-                    input: self.arena.at(self.step_plan.window + begin * input.row),
+                    input: self.arena.at(input.offset + self.step_plan.window + begin * input.row),
                     input_row: input.row,
                     input_pixel: input.pixel,
                     window_rows: end - begin,
@@ -260,7 +285,7 @@ impl<T: Element> On<'_, T> {
         if !self.network.round {
             return;
         }
-        let output = &self.plan.places[self.step.output];
+        let output = &self.places[self.step.output];
         for x in 0..pixels {
             // SAFETY: the pixels were just written by the same task.
             T::round_to_bf16(unsafe {

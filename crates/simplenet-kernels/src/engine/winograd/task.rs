@@ -54,7 +54,7 @@ impl<T: Element> On<'_, T> {
     /// # Safety
     /// Nothing else touches the border of these rows meanwhile.
     pub(in crate::engine) unsafe fn clear_tile_border(&self, rows: Range<usize>) {
-        let output = &self.plan.places[self.step.output];
+        let output = &self.places[self.step.output];
         // SAFETY: the caller's promise.
         unsafe {
             clear_border(
@@ -68,13 +68,15 @@ impl<T: Element> On<'_, T> {
     /// # Safety
     /// No other task writes these rows of `to`, which has room for them, or what they are made from.
     pub(in crate::engine) unsafe fn transform(&self, winograd: &Winograd<T>, rows: Range<usize>, to: Transformed<T>) {
-        let (input, columns) = (&self.plan.places[self.step.input], self.step_plan.tiling.columns);
+        let (input, columns) = (&self.places[self.step.input], self.step_plan.tiling.columns);
         let stride = pixel_stride::<T>(winograd.in_channels);
         for row in rows {
             // SAFETY: the plan has padded the input so that the windows of all tiles lie in it; the caller's promise.
             unsafe {
                 (winograd.kernels.transform)(&TransformRow {
-                    input: self.arena.at(self.step_plan.window + row * TILE * input.row),
+                    input: self
+                        .arena
+                        .at(input.offset + self.step_plan.window + row * TILE * input.row),
                     input_row: input.row,
                     input_pixel: input.pixel,
                     channels: winograd.in_channels.next_multiple_of(CHANNEL_ALIGNMENT),
@@ -151,8 +153,8 @@ impl<T: Element> On<'_, T> {
     /// # Safety
     /// `products` begins a row of tiles of this block; no other task writes the row and the block of the output.
     unsafe fn gather(&self, winograd: &Winograd<T>, row: usize, block: &Block, products: *const T, position: usize) {
-        let output = &self.plan.places[self.step.output];
-        let residual = winograd.epilogue.residual.map(|value| &self.plan.places[value]);
+        let output = &self.places[self.step.output];
+        let residual = winograd.epilogue.residual.map(|value| &self.places[value]);
         let (y, channel) = (row * TILE, block.first_channel);
         let height = TILE.min(output.height - y);
         let width = block.vectors * self.network.kernels.lanes;
