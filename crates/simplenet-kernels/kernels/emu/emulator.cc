@@ -11,6 +11,9 @@ namespace {
 namespace faults {
 #include "faults.cu"
 }
+namespace candle {
+#include "candle.cu"
+}
 namespace conv {
 #include "../conv.cu"
 }
@@ -35,6 +38,11 @@ const emu::Kernel KERNELS[] = {
     KERNEL(faults, multiply_tile),
     KERNEL(faults, multiply_tiles),
     KERNEL(faults, collect),
+
+    KERNEL(candle, copy2d_f32),
+    KERNEL(candle, const_set_f32),
+    KERNEL(candle, badd_f32),
+    KERNEL(candle, bmul_f32),
 
     KERNEL(conv, conv_bf16_warp_64),
     KERNEL(conv, conv_bf16_warp_128),
