@@ -17,6 +17,15 @@ namespace candle {
 namespace conv {
 #include "../conv.cu"
 }
+namespace adam {
+#include "../adam.cu"
+}
+namespace discriminator {
+#include "../discriminator.cu"
+}
+namespace epilogue {
+#include "../epilogue.cu"
+}
 namespace head {
 #include "../head.cu"
 }
@@ -56,6 +65,19 @@ const emu::Kernel KERNELS[] = {
     KERNEL(conv, channels_last_f32),
     KERNEL(conv, channels_last_bf16),
     KERNEL(conv, pixel_pairs_bf16),
+
+    KERNEL(adam, adam_update),
+
+    KERNEL(discriminator, discriminator_statistics),
+    KERNEL(discriminator, discriminator_scores),
+    KERNEL(discriminator, discriminator_back_sums),
+    KERNEL(discriminator, discriminator_gradients),
+    KERNEL(discriminator, discriminator_back),
+    KERNEL(discriminator, truncated_l1),
+    KERNEL(discriminator, truncated_l1_back),
+
+    KERNEL(epilogue, bias_activation),
+    KERNEL(epilogue, bias_activation_x4),
 
     KERNEL(head, hidden_sums),
     KERNEL(head, hidden_statistics),
