@@ -3,6 +3,7 @@
 //
 // Pre-activations come as z [rows, hidden] of the normal features and e, what the noise adds to it; batch norm's statistics
 // are over z and z + e together. Every sum has a fixed order, so a step is a function of its arguments.
+#include "columns.cuh"
 #include "common.cuh"
 
 // Rows whose sums one block makes.
@@ -60,34 +61,6 @@ extern "C" __global__ void hidden_sums(const float* z, const float* e, float* pa
     }
     partials[size_t(blockIdx.y) * 2 * hidden + unit] = first;
     partials[size_t(blockIdx.y) * 2 * hidden + hidden + unit] = second;
-}
-
-constexpr int MERGE_COLUMNS = 32;
-constexpr int MERGE_ROWS = 8;
-
-// Adds up column `column` and the one `hidden` further of partials [count, 2 hidden] in f64. Blocks of (32, 8) threads;
-// the threads with threadIdx.y == 0 get the sums.
-__device__ __forceinline__ double2 merge(const float* partials, int count, int hidden, int column) {
-    __shared__ double firsts[MERGE_ROWS][MERGE_COLUMNS], seconds[MERGE_ROWS][MERGE_COLUMNS];
-    double first = 0.0, second = 0.0;
-    if (column < hidden) {
-#pragma unroll 4
-        for (int row = threadIdx.y; row < count; row += MERGE_ROWS) {
-            first += double(partials[size_t(row) * 2 * hidden + column]);
-            second += double(partials[size_t(row) * 2 * hidden + hidden + column]);
-        }
-    }
-    firsts[threadIdx.y][threadIdx.x] = first;
-    seconds[threadIdx.y][threadIdx.x] = second;
-    __syncthreads();
-    double2 sums = make_double2(0.0, 0.0);
-    if (threadIdx.y == 0) {
-        for (int row = 0; row < MERGE_ROWS; ++row) {
-            sums.x += firsts[row][threadIdx.x];
-            sums.y += seconds[row][threadIdx.x];
-        }
-    }
-    return sums;
 }
 
 // Mean and deviation of every unit, and PyTorch's update of the running statistics. `bias` is the first layer's, folded.

@@ -1,8 +1,9 @@
-//! Tensor to tensor: the arithmetic that everything above stands on. No gradients, no model, no files.
+//! Tensor to tensor: the arithmetic that everything above stands on. No model, no files; gradients only of the discriminator's
+//! hidden layer and loss.
 //!
 //! A [`graph::Graph`] is a convolution network as data. [`engine::Engine`] compiles it for the processor;
 //! [`candle_graph`] runs it through candle, which is the reference and the way to other devices; [`candle_ops`] are the
-//! kernels for programs written with candle. [`patch`] turns feature
+//! kernels, and the steps of a training, for programs written with candle. [`patch`] turns feature
 //! maps into patch rows, [`gemm()`](gemm::gemm) multiplies matrices, [`noise`] draws the project's random numbers and
 //! [`maps`] turns patch scores into anomaly maps. [`isa::Isa`] is the instruction set that all of them use, chosen once at
 //! run time (`SIMPLENET_ISA` forces one).

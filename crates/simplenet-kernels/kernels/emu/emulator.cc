@@ -4,14 +4,27 @@
 
 // In a namespace without linkage, the statics that shared memory is made of may share one section.
 namespace {
+#include "../columns.cuh"
 #include "../common.cuh"
 #include "../hopper.cuh"
 
 namespace faults {
 #include "faults.cu"
 }
+namespace candle {
+#include "candle.cu"
+}
 namespace conv {
 #include "../conv.cu"
+}
+namespace adam {
+#include "../adam.cu"
+}
+namespace discriminator {
+#include "../discriminator.cu"
+}
+namespace epilogue {
+#include "../epilogue.cu"
 }
 namespace head {
 #include "../head.cu"
@@ -35,6 +48,11 @@ const emu::Kernel KERNELS[] = {
     KERNEL(faults, multiply_tiles),
     KERNEL(faults, collect),
 
+    KERNEL(candle, copy2d_f32),
+    KERNEL(candle, const_set_f32),
+    KERNEL(candle, badd_f32),
+    KERNEL(candle, bmul_f32),
+
     KERNEL(conv, conv_bf16_warp_64),
     KERNEL(conv, conv_bf16_warp_128),
     KERNEL(conv, conv_bf16_warpgroup_64),
@@ -47,6 +65,19 @@ const emu::Kernel KERNELS[] = {
     KERNEL(conv, channels_last_f32),
     KERNEL(conv, channels_last_bf16),
     KERNEL(conv, pixel_pairs_bf16),
+
+    KERNEL(adam, adam_update),
+
+    KERNEL(discriminator, discriminator_statistics),
+    KERNEL(discriminator, discriminator_scores),
+    KERNEL(discriminator, discriminator_back_sums),
+    KERNEL(discriminator, discriminator_gradients),
+    KERNEL(discriminator, discriminator_back),
+    KERNEL(discriminator, truncated_l1),
+    KERNEL(discriminator, truncated_l1_back),
+
+    KERNEL(epilogue, bias_activation),
+    KERNEL(epilogue, bias_activation_x4),
 
     KERNEL(head, hidden_sums),
     KERNEL(head, hidden_statistics),

@@ -1,8 +1,10 @@
 //! The kernels as operations on candle's tensors, for programs that are written with candle: on its processor device they
-//! are the functions of this crate, on its CUDA device (feature `cuda`) the kernels of `kernels/*.cu`.
+//! are the functions of this crate, on its CUDA device (feature `cuda`) the kernels of `kernels/*.cu`. Tensors are f32.
 //!
-//! The detector and the experiments do without tensors ([`crate::engine`], and the module `cuda` of that feature). Tensors
-//! are f32; operations have no gradient, as the backbone in front of them is frozen.
+//! The detector and the experiments do without tensors ([`crate::engine`], and the module `cuda` of that feature).
+//!
+//! What stands in front of the head, [`bias_residual_activation`] for a backbone's convolutions, [`mean_embed`] and
+//! [`code_embed`], has no gradient, as the backbone is frozen; nor have [`add_normal`] and [`anomaly_maps`].
 //!
 //! ```
 //! use candle_core::{DType::F32, Device, Tensor};
@@ -18,14 +20,63 @@
 //! assert_eq!(anomaly_maps(&scores, [32, 32], 4.0)?.dims(), [1, 32, 32]);
 //! # Ok::<(), candle_core::Error>(())
 //! ```
+//!
+//! A discriminator trains with [`discriminator_scores`] and [`truncated_l1`], which candle's autograd goes back through, and
+//! [`adam_step`]:
+//!
+//! ```
+//! use candle_core::{DType::F32, Device, Result, Tensor, Var};
+//! use simplenet_kernels::candle_ops::{AdamConfig, add_normal, adam_step, discriminator_scores, truncated_l1};
+//! use simplenet_kernels::noise::NoiseKey;
+//!
+//! let random = |shape: &[usize], stream| -> Result<Tensor> {
+//!     let tensor = Tensor::zeros(shape, F32, &Device::Cpu)?;
+//!     add_normal(&tensor, NoiseKey { seed: 0, stream }, 0.5)?;
+//!     Ok(tensor)
+//! };
+//! let (rows, dim, hidden) = (12, 6, 8);
+//! let features = random(&[rows, dim], 1)?;
+//! let ones = Tensor::ones(hidden, F32, &Device::Cpu)?;
+//! let parameters = [random(&[dim, hidden], 2)?, ones.clone(), ones.zeros_like()?, random(&[hidden], 3)?];
+//! let parameters = parameters.iter().map(Var::from_tensor).collect::<Result<Vec<_>>>()?;
+//! let [weight, gamma, beta, output] = &parameters[..] else { unreachable!() };
+//! let moments = parameters.iter().map(|var| Ok([var.zeros_like()?, var.zeros_like()?])).collect::<Result<Vec<_>>>()?;
+//!
+//! let mut losses = Vec::new();
+//! for step in 1..=20 {
+//!     let noised = features.copy()?;
+//!     add_normal(&noised, NoiseKey { seed: 1, stream: step as u64 }, 0.015)?;
+//!     let z = Tensor::cat(&[&features, &noised], 0)?.matmul(weight)?;
+//!     let scores = discriminator_scores(&z, gamma, beta, output, 1e-5, 0.2)?;
+//!     let loss = truncated_l1(&scores.narrow(0, 0, rows)?, &scores.narrow(0, rows, rows)?, 0.5, -0.5)?;
+//!     let gradients = loss.backward()?;
+//!     for (parameter, [m, v]) in parameters.iter().zip(&moments) {
+//!         let gradient = gradients.get(parameter).expect("the loss depends on all of them");
+//!         adam_step(parameter, gradient, m, v, step, &AdamConfig::default())?;
+//!     }
+//!     losses.push(loss.to_scalar::<f32>()?);
+//! }
+//! assert!(losses[19] < losses[0]);
+//! # Ok::<(), candle_core::Error>(())
+//! ```
 
+mod adam;
+mod discriminator;
 mod embed;
+mod epilogue;
+mod loss;
 mod maps;
 mod noise;
 
-use candle_core::{CpuStorage, Layout, Result, bail};
+use candle_core::{CpuStorage, Layout, Result, Tensor, bail};
 
+#[cfg(feature = "cuda")]
+pub(crate) use self::adam::AdamUpdate;
+pub use self::adam::{AdamConfig, adam_step};
+pub use self::discriminator::discriminator_scores;
 pub use self::embed::{code_embed, mean_embed};
+pub use self::epilogue::{ImageLayout, bias_residual_activation};
+pub use self::loss::truncated_l1;
 pub use self::maps::anomaly_maps;
 pub use self::noise::add_normal;
 
@@ -45,6 +96,17 @@ fn contiguous(layout: &Layout) -> Result<(usize, usize)> {
             layout.stride()
         ),
     }
+}
+
+/// Refuses a tensor of another shape than `of`'s.
+fn expect_shape(what: &str, tensor: &Tensor, of: &str, shape: &[usize]) -> Result<()> {
+    if tensor.dims() == shape {
+        return Ok(());
+    }
+    bail!(
+        "{what} has shape {:?}, and {of} {shape:?}\n\nhint: the two have the same shape; see `Tensor::reshape`",
+        tensor.dims()
+    )
 }
 
 #[cfg(feature = "cuda")]

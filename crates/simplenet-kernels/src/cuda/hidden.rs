@@ -11,7 +11,7 @@ use super::noise::Progress;
 
 /// Rows whose sums one block makes.
 const ROWS_PER_PARTIAL: usize = 16;
-const UNITS_PER_BLOCK: usize = 128;
+pub(super) const UNITS_PER_BLOCK: usize = 128;
 const MERGE_COLUMNS: usize = 32;
 const MERGE_ROWS: usize = 8;
 
@@ -311,7 +311,8 @@ impl Sweeps {
     }
 }
 
-fn merge_grid(columns: usize) -> Grid {
+/// Blocks for the kernels that `merge` partial sums of so many columns.
+pub(super) fn merge_grid(columns: usize) -> Grid {
     Grid {
         blocks: [columns.div_ceil(MERGE_COLUMNS), 1, 1],
         threads: [MERGE_COLUMNS, MERGE_ROWS],
@@ -576,12 +577,25 @@ pub fn score_rows(
 /// # Errors
 /// Where `rows` is no whole number of rows, or the device fails.
 pub fn channel_sums(gpu: &Gpu, rows: Span<'_, f32>, dim: usize) -> Result<Vec<f64>> {
+    let (partials, _) = channel_partials(gpu, rows, dim)?;
+    let partials = gpu.download(partials.all())?;
+    let mut sums = vec![0.0; 2 * dim];
+    for partial in partials.chunks_exact(2 * dim) {
+        sums.iter_mut().zip(partial).for_each(|(sum, value)| *sum += value);
+    }
+    Ok(sums)
+}
+
+/// Partial sums `[blocks, 2, dim]` of what [`channel_sums`] adds up, and how many blocks they are.
+///
+/// # Errors
+/// Where `rows` is no whole number of rows, or the device fails.
+pub(super) fn channel_partials(gpu: &Gpu, rows: Span<'_, f32>, dim: usize) -> Result<(Buffer<f64>, usize)> {
     if rows.is_empty() || !rows.len().is_multiple_of(dim) {
         bail!("{} values are no rows of {dim} channels", rows.len());
     }
     let count = rows.len() / dim;
-    // Blocks for every processor, whatever the number of rows.
-    let rows_per_block = count.div_ceil(1024).max(64);
+    let rows_per_block = rows_per_block(count);
     let blocks = count.div_ceil(rows_per_block);
     let partials: Buffer<f64> = gpu.zeros(blocks * 2 * dim)?;
     let grid = Grid::blocks([dim.div_ceil(UNITS_PER_BLOCK), blocks, 1], UNITS_PER_BLOCK);
@@ -592,12 +606,12 @@ pub fn channel_sums(gpu: &Gpu, rows: Span<'_, f32>, dim: usize) -> Result<Vec<f6
         grid,
         &[&rows, &partials.all(), &count, &per_block, &channels],
     )?;
-    let partials = gpu.download(partials.all())?;
-    let mut sums = vec![0.0; 2 * dim];
-    for partial in partials.chunks_exact(2 * dim) {
-        sums.iter_mut().zip(partial).for_each(|(sum, value)| *sum += value);
-    }
-    Ok(sums)
+    Ok((partials, blocks))
+}
+
+/// Rows whose sums one block makes, so that there are blocks for every processor whatever the number of rows.
+pub(super) fn rows_per_block(rows: usize) -> usize {
+    rows.div_ceil(1024).max(64)
 }
 
 /// Whether every value is finite; waits for the device.

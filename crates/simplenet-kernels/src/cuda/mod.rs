@@ -10,6 +10,9 @@
 //!
 //! Errors are candle's: the device is candle's, and what goes wrong on it does so in CUDA.
 
+pub(crate) mod adam;
+pub(crate) mod discriminator;
+pub(crate) mod epilogue;
 mod gemm;
 mod gpu;
 pub mod hidden;

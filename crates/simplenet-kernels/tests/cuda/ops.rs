@@ -1,7 +1,11 @@
 //! The kernels as candle operations: on a GPU what they are on the processor.
 
-use candle_core::{Device, Tensor};
-use simplenet_kernels::candle_ops::{add_normal, anomaly_maps, code_embed, mean_embed};
+use candle_core::{Device, Tensor, Var};
+use simplenet_kernels::candle_ops::{
+    AdamConfig, ImageLayout, adam_step, add_normal, anomaly_maps, bias_residual_activation, code_embed,
+    discriminator_scores, mean_embed, truncated_l1,
+};
+use simplenet_kernels::graph::Activation;
 use simplenet_kernels::noise::NoiseKey;
 
 use crate::gpu::gpu;
@@ -62,4 +66,117 @@ fn operations_are_those_of_the_processor() {
         numbers(&features),
         "noise has the same bits everywhere"
     );
+}
+
+#[test]
+fn what_follows_a_convolution_has_the_bits_of_the_processor() {
+    let Some(gpu) = gpu() else { return };
+    let device = Device::Cuda(gpu.candle().clone());
+    let layouts = [ImageLayout::ChannelsFirst, ImageLayout::ChannelsLast];
+    let activations = [Activation::Linear, Activation::Relu, Activation::Relu6];
+    // One and four values to a thread, and views that begin where four do not.
+    let shapes = [[2, 3, 5, 7], [2, 8, 4, 6], [3, 12, 1, 1], [1, 5, 3, 8], [3, 1, 2, 4]];
+    for (dims, first) in shapes.iter().flat_map(|dims| [(dims, 0), (dims, 1)]) {
+        let count = dims.iter().product::<usize>();
+        let x = (tensor(&[first + count], 1) * 8.0).expect("a tensor");
+        let residual = tensor(&[first + count], 2);
+        for (layout, activation) in layouts.iter().flat_map(|layout| activations.map(|of| (*layout, of))) {
+            let channels = match layout {
+                ImageLayout::ChannelsFirst => dims[1],
+                ImageLayout::ChannelsLast => dims[3],
+            };
+            let bias = tensor(&[channels], 3);
+            for residual in [None, Some(&residual)] {
+                let apply = |device: &Device| {
+                    let there = |tensor: &Tensor| tensor.to_device(device).expect("an upload");
+                    let images = |tensor: &Tensor| {
+                        let images = there(tensor).narrow(0, first, count);
+                        images.and_then(|view| view.reshape(&dims[..])).expect("a view")
+                    };
+                    let residual = residual.map(images);
+                    let out =
+                        bias_residual_activation(&images(&x), &there(&bias), residual.as_ref(), activation, layout);
+                    numbers(&out.expect("a result"))
+                };
+                assert_eq!(
+                    apply(&device),
+                    apply(&Device::Cpu),
+                    "{dims:?} {first} {layout:?} {activation:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn discriminator_and_loss_are_those_of_the_processor() {
+    let Some(gpu) = gpu() else { return };
+    let device = Device::Cuda(gpu.candle().clone());
+    for (rows, hidden) in [(1, 1), (8, 33), (101, 40), (70, 300)] {
+        let run = |device: &Device| {
+            let variable = |shape: &[usize], seed, shift: f64| {
+                let values = (tensor(shape, seed) + shift).expect("values");
+                Var::from_tensor(&values.to_device(device).expect("an upload")).expect("a variable")
+            };
+            let z = variable(&[2 * rows, hidden], 1, 0.4);
+            let [gamma, beta, output] = [1.0, 0.1, 0.0].map(|shift| variable(&[hidden], 2, shift));
+            let scores = discriminator_scores(&z, &gamma, &beta, &output, 1e-5, 0.2).expect("scores");
+            let half = |at| scores.narrow(0, at * rows, rows).expect("a view");
+            let loss = truncated_l1(&half(0), &half(1), 0.5, -0.5).expect("a loss");
+            let gradients = loss.backward().expect("gradients");
+            let of_loss = [&z, &gamma, &beta, &output].map(|of| numbers(gradients.get(of).expect("a gradient")));
+            // And with a gradient of its own for every row.
+            let weights = tensor(&[2 * rows], 5).to_device(device).expect("an upload");
+            let weighted = (&scores * &weights).and_then(|weighted| weighted.backward());
+            let gradients = weighted.expect("gradients");
+            let of_weighted = [&z, &gamma, &beta, &output].map(|of| numbers(gradients.get(of).expect("a gradient")));
+            (numbers(&scores), numbers(&loss), of_loss, of_weighted)
+        };
+        let (scores, loss, of_loss, of_weighted) = run(&device);
+        let expected = run(&Device::Cpu);
+        let apart = distance(&scores, &expected.0);
+        assert!(apart < 1e-5, "scores: {apart:e}");
+        let apart = distance(&loss, &expected.1);
+        assert!(apart < 1e-5, "loss: {apart:e}");
+        for (found, expected) in [(of_loss, expected.2), (of_weighted, expected.3)] {
+            for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                let apart = distance(found, expected);
+                assert!(apart < 1e-4, "gradient {at} of {rows} rows of {hidden}: {apart:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn adam_is_that_of_the_processor() {
+    let Some(gpu) = gpu() else { return };
+    let device = Device::Cuda(gpu.candle().clone());
+    for decoupled in [false, true] {
+        let config = AdamConfig {
+            lr: 0.01,
+            weight_decay: 0.1,
+            decoupled,
+            ..AdamConfig::default()
+        };
+        let run = |device: &Device| {
+            let there = |tensor: Tensor| tensor.to_device(device).expect("an upload");
+            let parameter = Var::from_tensor(&there(tensor(&[7, 101], 1))).expect("a variable");
+            let [m, v] = [0, 1].map(|_| parameter.zeros_like().expect("moments"));
+            for step in 1..=3 {
+                let gradient = there(tensor(&[7, 101], 1 + step as u64));
+                adam_step(&parameter, &gradient, &m, &v, step, &config).expect("an update");
+            }
+            [parameter.as_tensor(), &m, &v].map(numbers)
+        };
+        let (found, expected) = (run(&device), run(&Device::Cpu));
+        for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let apart = distance(found, expected);
+            assert!(apart < 1e-6, "tensor {at}, decoupled {decoupled}: {apart:e}");
+        }
+    }
+    let here = tensor(&[4], 1);
+    let [parameter, m, v] = [2, 3, 4].map(|seed| tensor(&[4], seed).to_device(&device).expect("an upload"));
+    let error = adam_step(&parameter, &here, &m, &v, 1, &AdamConfig::default());
+    let error = error.expect_err("a refusal").to_string();
+    assert!(error.contains("the gradient is on Cpu"), "{error}");
 }
