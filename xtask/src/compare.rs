@@ -9,7 +9,7 @@ use clap::Args;
 use simplenet_report::{Align, Column, Line, Metric, Published, Row, Selection, Table};
 
 use crate::exhibits::newest;
-use crate::experiment::{Experiment, Library};
+use crate::experiment::{Experiment, Library, Show};
 use crate::folder::RunFolder;
 use crate::{report, workspace};
 
@@ -62,7 +62,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     if differences.is_empty() {
-        let hint = "they have no experiment, variant, protocol and category in common";
+        let hint = match is_paper {
+            true => no_paper(&skipped),
+            false => "they have no experiment, variant, protocol and category in common".into(),
+        };
         bail!(
             "nothing of `{}` can be compared with `{}`\n\nhint: {hint}",
             arguments.run,
@@ -114,6 +117,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Why a run has nothing to stand beside the paper's numbers.
+fn no_paper(skipped: &[String]) -> String {
+    let mut reasons = vec![
+        "the numbers in docs/paper are of MVTec AD, at `best`: mostly averages over all categories, of which the run needs \
+         all, and few of single categories"
+            .to_string(),
+    ];
+    reasons.extend(skipped.iter().cloned());
+    reasons.join("\n")
+}
+
 fn of_run(folder: &RunFolder, experiments: &[Experiment]) -> Result<Numbers> {
     let mut numbers = Numbers::new();
     for experiment in experiments {
@@ -143,9 +157,13 @@ fn of_paper(
     let (mut ours, mut paper) = (Numbers::new(), Numbers::new());
     for experiment in experiments {
         let published = Published::read_or_none(&root.join("docs/paper"), &experiment.id)?;
+        // Where the columns are methods, the others of ours are not what the column of SimpleNet speaks of.
+        let by_method = matches!(experiment.show, Show::Categories { .. });
+        let own = experiment.variants.first().map(|variant| variant.name.as_str());
         let rows: Vec<Row> = newest(&folder.rows(&experiment.id)?)
             .into_iter()
             .filter(|row| row.selection == Selection::Best && row.dataset == "mvtec")
+            .filter(|row| !by_method || own == Some(row.variant.as_str()))
             .collect();
         for row in &rows {
             let what = format!("{} {} {} {}", row.variant, row.protocol, row.backbone, row.category);
@@ -167,7 +185,7 @@ fn of_paper(
         for ([variant, protocol, backbone], rows) in groups {
             let known = experiment.variants.iter().find(|known| known.name == variant);
             let label = known.and_then(|known| known.published.as_deref()).unwrap_or(variant);
-            let of = if experiment.variants.len() == 1 {
+            let of = if by_method || experiment.variants.len() == 1 {
                 "average"
             } else {
                 label

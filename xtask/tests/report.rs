@@ -225,4 +225,78 @@ fn the_largest_differences_come_first_and_part_of_the_categories_is_not_the_pape
         "{}",
         stderr(&output)
     );
+    assert!(
+        stderr(&output).contains("hint: the numbers in docs/paper are of MVTec AD"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn an_average_over_all_categories_stands_beside_the_paper() {
+    let project = Project::new();
+    project.reproduce("a", &["--only", "variant=linear-adaptor"]);
+    let rows = project.text("results/a/table3.csv");
+    let mut lines = rows.lines();
+    let (header, row) = (lines.next().unwrap(), lines.next().unwrap());
+    let columns: Vec<&str> = header.split(',').collect();
+    let with = |category: &str, variant: &str| {
+        let mut row: Vec<&str> = row.split(',').collect();
+        for (column, value) in [
+            ("experiment", "table1"),
+            ("variant", variant),
+            ("protocol", "paper"),
+            ("dataset", "mvtec"),
+            ("category", category),
+            ("selection", "best"),
+            ("image_auroc", "0.5"),
+        ] {
+            row[columns.iter().position(|name| *name == column).unwrap()] = value;
+        }
+        row.join(",")
+    };
+    let mvtec = [
+        "bottle",
+        "cable",
+        "capsule",
+        "carpet",
+        "grid",
+        "hazelnut",
+        "leather",
+        "metal_nut",
+        "pill",
+        "screw",
+        "tile",
+        "toothbrush",
+        "transistor",
+        "wood",
+        "zipper",
+    ];
+    let compare = |categories: &[&str]| {
+        let mut text = vec![header.to_string()];
+        for category in categories {
+            text.extend([with(category, "simplenet"), with(category, "padim")]);
+        }
+        let folder = project.path("results/full");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("table1.csv"), text.join("\n") + "\n").unwrap();
+        project.xtask(&["compare", "full"])
+    };
+    let output = compare(&mvtec);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let average = text
+        .lines()
+        .find(|line| line.contains(" average ") && line.contains("I-AUROC"));
+    let average = average.unwrap_or_else(|| panic!("{text}"));
+    assert!(
+        average.contains("50.00") && average.contains("99.60") && average.contains("-49.60"),
+        "{text}"
+    );
+    assert!(!text.contains("padim"), "{text}");
+
+    let output = compare(&mvtec[..2]);
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(message.contains("which rests on 2 of 15 categories"), "{message}");
 }
