@@ -7,8 +7,8 @@
 #[expect(dead_code, reason = "what tests need")]
 mod common;
 
-use simplenet_backbone::{Arch, Backbone, Embedding, FeatureConfig, GpuExtractor, Precision, Stage};
-use simplenet_kernels::cuda::{Buffer, DeviceError, Gpu};
+use simplenet_backbone::{Arch, Backbone, Embedding, FeatureConfig, GpuExtractor, Stage};
+use simplenet_kernels::cuda::{Buffer, DeviceError, Gpu, Products};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut batches: Vec<usize> = std::env::args()
@@ -27,8 +27,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         patch: 3,
         embedding: Embedding::Mean,
     };
-    for precision in [Precision::Bf16, Precision::F32] {
-        let extractor = GpuExtractor::new(&backbone, config.clone(), &gpu, precision)?;
+    for products in [Products::Bf16, Products::Tf32, Products::F32] {
+        let extractor = GpuExtractor::new(&backbone, config.clone(), &gpu, products)?;
         for &batch in &batches {
             let shape = [batch, 3, 224, 224];
             let images = common::input(shape.iter().product());
@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             })?;
             let gflop = 2.0 * backbone.graph().macs(shape)? as f64 / 1e9;
             println!(
-                "{precision:?} batch {batch}: network {network:.3} ms ({:.0} TFLOP/s), with embedding {features:.3} ms, {:.0} images/s",
+                "{products:?} batch {batch}: network {network:.3} ms ({:.0} TFLOP/s), with embedding {features:.3} ms, {:.0} images/s",
                 gflop / network,
                 batch as f64 / features * 1e3
             );

@@ -1,8 +1,7 @@
 //! Images to patch rows on a GPU, with our own kernels.
 
 use simplenet_kernels::cuda::network::{DeviceMap, Network};
-use simplenet_kernels::cuda::{DeviceError, Gpu, Span, patch};
-use simplenet_kernels::engine::Precision;
+use simplenet_kernels::cuda::{DeviceError, Gpu, Products, Span, patch};
 
 use crate::arch::Arch;
 use crate::backbone::Backbone;
@@ -16,15 +15,16 @@ pub struct GpuExtractor {
 }
 
 impl GpuExtractor {
-    /// Copies the backbone's weights to the GPU. Fails as [`crate::Extractor::new`] does, or where the device does.
+    /// Copies the backbone's weights to the GPU. `products` is a [`crate::Precision`], or TF32, which only a GPU has. Fails as
+    /// [`crate::Extractor::new`] does, or where the device does.
     pub fn new(
         backbone: &Backbone,
         config: FeatureConfig,
         gpu: &Gpu,
-        precision: Precision,
+        products: impl Into<Products>,
     ) -> Result<GpuExtractor, BackboneError> {
         let outputs = config.outputs(backbone)?;
-        let network = Network::new(gpu, backbone.graph(), &outputs, precision)?;
+        let network = Network::new(gpu, backbone.graph(), &outputs, products)?;
         let source = Source::new(backbone, config);
         Ok(GpuExtractor { network, source })
     }
@@ -73,9 +73,9 @@ impl GpuExtractor {
         &self.source.config
     }
 
-    /// Of weights and feature maps.
-    pub fn precision(&self) -> Precision {
-        self.network.precision()
+    /// In what the network's weights and activations are multiplied.
+    pub fn products(&self) -> Products {
+        self.network.products()
     }
 
     /// The backbone.

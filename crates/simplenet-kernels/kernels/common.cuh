@@ -32,6 +32,18 @@ struct Bounds {
     }
 };
 
+// A value in TF32: an f32 of which 11 bits of significand are used, the leading one included. Storing one rounds it.
+struct Tf32 {
+    float value;
+};
+
+// To nearest, ties away from zero, as `cvt.rna.tf32.f32` does it: matrix units cut off the 13 bits that are left over, which
+// would make every product smaller. Infinity stays what it is, and every NaN becomes the device's own.
+// Rust's: simplenet_kernels::cuda::to_tf32.
+__device__ __forceinline__ float to_tf32(float x) {
+    return isnan(x) ? __uint_as_float(0x7fffffffu) : __uint_as_float((__float_as_uint(x) + 0x1000u) & 0xffffe000u);
+}
+
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
 template <typename T> __device__ __forceinline__ T from_float(float x);
@@ -54,6 +66,7 @@ __device__ __forceinline__ void unpack8(const uint4& words, float (&to)[8]) {
 __device__ __forceinline__ void load8(const __nv_bfloat16* from, float (&to)[8]) {
     unpack8(*reinterpret_cast<const uint4*>(from), to);
 }
+__device__ __forceinline__ void load8(const Tf32* from, float (&to)[8]) { load8(&from->value, to); }
 __device__ __forceinline__ uint32_t pack2(float low, float high) {
     return static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(low))) |
            static_cast<uint32_t>(__bfloat16_as_ushort(__float2bfloat16_rn(high))) << 16;
@@ -65,6 +78,12 @@ __device__ __forceinline__ void store8(float* to, const float (&from)[8]) {
 __device__ __forceinline__ void store8(__nv_bfloat16* to, const float (&from)[8]) {
     *reinterpret_cast<uint4*>(to) = make_uint4(pack2(from[0], from[1]), pack2(from[2], from[3]), pack2(from[4], from[5]),
                                                pack2(from[6], from[7]));
+}
+__device__ __forceinline__ void store8(Tf32* to, const float (&from)[8]) {
+    float rounded[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) rounded[i] = to_tf32(from[i]);
+    store8(&to->value, rounded);
 }
 
 // Sum over a warp; every lane gets it. The order is fixed.
@@ -125,7 +144,7 @@ __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commi
 template <int N> __device__ __forceinline__ void cp_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N)); }
 
 // Four 8x8 matrices of 16-bit values: lane l gives the address of row l % 8 of matrix l / 8 and gets elements
-// (l / 4, 2 (l % 4)) and the next one of each.
+// (l / 4, 2 (l % 4)) and the next one of each. Of 8x4 matrices of 32-bit values it gets element (l / 4, l % 4).
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&out)[4], const void* row) {
     const uint32_t from = static_cast<uint32_t>(__cvta_generic_to_shared(row));
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -135,6 +154,12 @@ __device__ __forceinline__ void ldmatrix_x4(uint32_t (&out)[4], const void* row)
 // d += a b with a 16x16 by rows, b 16x8 by columns.
 __device__ __forceinline__ void mma_bf16_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+// d += a b with a 16x8 by rows, b 8x8 by columns.
+__device__ __forceinline__ void mma_tf32_m16n8k8(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }

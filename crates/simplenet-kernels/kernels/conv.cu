@@ -3,8 +3,8 @@
 //
 // A convolution is C = A W^T with a row of A per output pixel: all taps of all `in_channels` values, gathered on the way to
 // shared memory and never stored. Channels are padded with zeros to a multiple of 8, so every 16-byte piece of a row lies
-// within one tap. In bf16, where matrix units are faster than the second cache can feed them, k runs over blocks of 64
-// channels first and taps second: neighbouring taps read nearly the same pixels, and find them in the first cache.
+// within one tap. Matrix units are faster than the second cache can feed them, so there k runs over blocks of channels of 128
+// bytes first and taps second: neighbouring taps read nearly the same pixels, and find them in the first cache.
 // Reference: simplenet_kernels::engine::reference.
 #include "common.cuh"
 #include "hopper.cuh"
@@ -21,26 +21,30 @@ struct ConvShape {
 constexpr int TILE_M = 128;
 constexpr int THREADS = 256;
 
-// ---------------------------------------------------------------------------------------------- bf16, matrix units
+// ------------------------------------------------------------------------------------- bf16 and TF32, matrix units
 
 constexpr int STAGES = 3;
-// 64 values of k, 128 bytes, per row and stage.
+// Pieces of 16 bytes per row and stage: 64 values of k in bf16, 32 in TF32.
 constexpr int PIECES = 8;
+// Values of a piece.
+template <typename T> constexpr int VALUES = 16 / sizeof(T);
 
 template <int TILE_N> constexpr int STAGE_BYTES = (TILE_M + TILE_N) * 128;
 
-// 16-byte pieces of a pixel that are worked through tap by tap before the next ones: 64 channels, or all where they are no
-// multiple of that.
-__device__ __forceinline__ int block_pieces(const ConvShape& s) { return s.in_channels % 64 == 0 ? PIECES : s.in_channels / 8; }
+// Pieces of a pixel that are worked through tap by tap before the next ones: a row's, or all where the pixel is no multiple of
+// that.
+template <typename T> __device__ __forceinline__ int block_pieces(const ConvShape& s) {
+    return s.in_channels % (PIECES * VALUES<T>) == 0 ? PIECES : s.in_channels / VALUES<T>;
+}
 
 // Taps whose being inside the image fits a word.
 constexpr int MASKED_TAPS = 32;
 
 // The rows of A that this thread copies: where each begins, and at which channels of which tap all of them are. Copies are
 // many and products fast, so all that does not change from tile to tile is worked out once.
-struct Gather {
+template <typename T> struct Gather {
     // The pixel under the first tap, which may lie outside, and for each tap whether its pixel lies inside.
-    const __nv_bfloat16* first[TILE_M / 32];
+    const T* first[TILE_M / 32];
     uint32_t inside[TILE_M / 32];
     // The first piece of the block, and the piece within it.
     int block, piece, tap, tap_row, tap_column;
@@ -58,7 +62,7 @@ struct Gather {
                unsigned(corner.z + tap_column) < unsigned(s.width);
     }
 
-    __device__ __forceinline__ Gather(const ConvShape& s, const __nv_bfloat16* input, int first_row, int first_piece) {
+    __device__ __forceinline__ Gather(const ConvShape& s, const T* input, int first_row, int first_piece) {
         const int taps = s.kernel_rows * s.kernel_columns;
 #pragma unroll
         for (int i = 0; i < TILE_M / 32; ++i) {
@@ -75,7 +79,7 @@ struct Gather {
                 inside[i] |= is_row ? columns << tap_row * s.kernel_columns : 0;
             }
         }
-        const int per_tap = block_pieces(s), at = first_piece + threadIdx.x % PIECES;
+        const int per_tap = block_pieces<T>(s), at = first_piece + threadIdx.x % PIECES;
         tap = at / per_tap % taps;
         block = at / per_tap / taps * per_tap;
         piece = at % per_tap;
@@ -84,7 +88,7 @@ struct Gather {
     }
 
     __device__ __forceinline__ void advance(const ConvShape& s) {
-        const int per_tap = block_pieces(s);
+        const int per_tap = block_pieces<T>(s);
         piece += PIECES;
         while (piece >= per_tap) {
             piece -= per_tap;
@@ -96,8 +100,8 @@ struct Gather {
         }
     }
 
-    __device__ __forceinline__ void copy(const ConvShape& s, const __nv_bfloat16* input, int first_row, char* tile) const {
-        const int row = threadIdx.x / PIECES, channel = (block + piece) * 8;
+    __device__ __forceinline__ void copy(const ConvShape& s, const T* input, int first_row, char* tile) const {
+        const int row = threadIdx.x / PIECES, channel = (block + piece) * VALUES<T>;
         const int64_t offset = int64_t(tap_row * s.width + tap_column) * s.in_channels + channel;
         char* to = tile + swizzled(row, threadIdx.x % PIECES);
         if (s.kernel_rows * s.kernel_columns <= MASKED_TAPS) {
@@ -112,14 +116,15 @@ struct Gather {
         for (int i = 0; i < TILE_M / 32; ++i) {
             const int3 at = corner(s, first_row + row + 32 * i);
             const bool is_there = is_inside(s, at, tap_row, tap_column) && channel < s.in_channels;
-            const __nv_bfloat16* from = input + (int64_t(at.x + at.y) * s.width + at.z) * s.in_channels + offset;
+            const T* from = input + (int64_t(at.x + at.y) * s.width + at.z) * s.in_channels + offset;
             cp_async16_cached(to + i * 32 * 128, is_there ? from : input, is_there);
         }
     }
 };
 
 // One stage of products with the warp's own instructions: warps 4 x 2, each 32 x TILE_N / 2.
-template <int TILE_N> __device__ __forceinline__ void multiply_warp(float (&sums)[TILE_N / 2], const char* a, const char* b) {
+template <typename T, int TILE_N>
+__device__ __forceinline__ void multiply_warp(float (&sums)[TILE_N / 2], const char* a, const char* b) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int first_row = warp / 2 * 32, first_column = warp % 2 * (TILE_N / 2);
 #pragma unroll
@@ -136,8 +141,8 @@ template <int TILE_N> __device__ __forceinline__ void multiply_warp(float (&sums
             for (int i = 0; i < 2; ++i) {
                 float(&first)[4] = *reinterpret_cast<float(*)[4]>(&sums[(i * (TILE_N / 16) + 2 * j) * 4]);
                 float(&second)[4] = *reinterpret_cast<float(*)[4]>(&sums[(i * (TILE_N / 16) + 2 * j + 1) * 4]);
-                mma_bf16_m16n8k16(first, left[i], low);
-                mma_bf16_m16n8k16(second, left[i], high);
+                MatrixUnits<T>::multiply(first, left[i], low);
+                MatrixUnits<T>::multiply(second, left[i], high);
             }
         }
     }
@@ -151,25 +156,45 @@ template <int TILE_N, bool WARPGROUPS> __device__ __forceinline__ int2 place(int
     return make_int2(warp / 2 * 32 + i * 16 + lane / 4 + pair % 2 * 8, warp % 2 * (TILE_N / 2) + j * 8 + lane % 4 * 2);
 }
 
-template <int TILE_N, bool WARPGROUPS>
-__device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat16* input, const __nv_bfloat16* weight,
-                                          const float* bias, const __nv_bfloat16* residual, __nv_bfloat16* output,
-                                          float* workspace, int* arrivals) {
+// What the end of a convolution works with at a time: a piece of a pixel, and as many sums or biases.
+__device__ __forceinline__ void load_piece(const float* from, float (&to)[8]) { load8(from, to); }
+__device__ __forceinline__ void load_piece(const float* from, float (&to)[4]) {
+    const float4 values = *reinterpret_cast<const float4*>(from);
+    to[0] = values.x, to[1] = values.y, to[2] = values.z, to[3] = values.w;
+}
+__device__ __forceinline__ void unpack_piece(const uint4& words, float (&to)[8]) { unpack8(words, to); }
+__device__ __forceinline__ void unpack_piece(const uint4& words, float (&to)[4]) {
+    to[0] = __uint_as_float(words.x), to[1] = __uint_as_float(words.y);
+    to[2] = __uint_as_float(words.z), to[3] = __uint_as_float(words.w);
+}
+__device__ __forceinline__ void store_piece(float* to, const float (&from)[8]) { store8(to, from); }
+__device__ __forceinline__ void store_piece(float* to, const float (&from)[4]) {
+    *reinterpret_cast<float4*>(to) = make_float4(from[0], from[1], from[2], from[3]);
+}
+__device__ __forceinline__ void store_piece(__nv_bfloat16* to, const float (&from)[8]) { store8(to, from); }
+__device__ __forceinline__ void store_piece(Tf32* to, const float (&from)[4]) {
+    const float rounded[4] = {to_tf32(from[0]), to_tf32(from[1]), to_tf32(from[2]), to_tf32(from[3])};
+    store_piece(&to->value, rounded);
+}
+
+template <typename T, int TILE_N, bool WARPGROUPS>
+__device__ __forceinline__ void conv_products(const ConvShape& s, const T* input, const T* weight, const float* bias,
+                                              const T* residual, T* output, float* workspace, int* arrivals) {
     DYNAMIC_SHARED(char, shared);
     let_next_launch_begin();
     const int rows = s.images * s.out_height * s.out_width;
     const int first_row = blockIdx.y * TILE_M, first_column = blockIdx.x * TILE_N;
-    const int pieces = s.kernel_rows * s.kernel_columns * (s.in_channels / 8);
+    const int pieces = s.kernel_rows * s.kernel_columns * (s.in_channels / VALUES<T>);
     const int all_tiles = (pieces + PIECES - 1) / PIECES;
     const int first_tile = int(int64_t(all_tiles) * blockIdx.z / s.splits);
     const int tiles = int(int64_t(all_tiles) * (blockIdx.z + 1) / s.splits) - first_tile;
 
-    Gather gather(s, input, first_row, first_tile * PIECES);
+    Gather<T> gather(s, input, first_row, first_tile * PIECES);
     // The same for the filters, whose rows lie whole in memory.
     const int row = threadIdx.x / PIECES, filter = first_column + row;
     int piece = first_tile * PIECES + threadIdx.x % PIECES;
-    const __nv_bfloat16* from = weight + (size_t(filter) * pieces + piece) * 8;
-    const int64_t next_rows = int64_t(32) * pieces * 8;
+    const T* from = weight + (size_t(filter) * pieces + piece) * VALUES<T>;
+    const int64_t next_rows = int64_t(32) * pieces * VALUES<T>;
     auto load_pixels = [&](int tile) {
         gather.copy(s, input, first_row, shared + tile % STAGES * STAGE_BYTES<TILE_N>);
         gather.advance(s);
@@ -182,7 +207,7 @@ __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat1
             cp_async16(to + i * 32 * 128, is_there ? from + i * next_rows : weight, is_there);
         }
         piece += PIECES;
-        from += PIECES * 8;
+        from += PIECES * VALUES<T>;
     };
 
     float sums[TILE_N / 2] = {};
@@ -215,12 +240,12 @@ __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat1
             wgmma_begin();
 #pragma unroll
             for (int step = 0; step < 4; ++step) {
-                wgmma_bf16<TILE_N>(sums, advance_k16(left, step), advance_k16(right, step));
+                MatrixUnits<T>::template multiply_tiles<TILE_N>(sums, advance_k(left, step), advance_k(right, step));
             }
             wgmma_commit();
 #endif
         } else {
-            multiply_warp<TILE_N>(sums, a, b);
+            multiply_warp<T, TILE_N>(sums, a, b);
         }
         if (tile + STAGES - 1 < tiles) load_pixels(tile + STAGES - 1), load_filters(tile + STAGES - 1);
         cp_async_commit();
@@ -245,13 +270,13 @@ __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat1
         *reinterpret_cast<float2*>(&staged[at.x * PITCH + at.y]) = make_float2(sums[2 * pair], sums[2 * pair + 1]);
     }
 
-    // From here on a tile is units of eight channels of a pixel.
-    constexpr int PER_ROW = TILE_N / 8, UNITS = TILE_M * PER_ROW, ROUNDS = UNITS / THREADS;
-    auto staged_at = [&](int unit) { return &staged[unit / PER_ROW * PITCH + unit % PER_ROW * 8]; };
-    auto is_inside = [&](int unit) { return first_row + unit / PER_ROW < rows && first_column + unit % PER_ROW * 8 < s.out_channels; };
-    auto place_of = [&](int unit) { return size_t(first_row + unit / PER_ROW) * s.out_channels + first_column + unit % PER_ROW * 8; };
+    // From here on a tile is pieces of pixels, each a unit of work.
+    constexpr int UNIT = VALUES<T>, PER_ROW = TILE_N / UNIT, UNITS = TILE_M * PER_ROW, ROUNDS = UNITS / THREADS;
+    auto staged_at = [&](int unit) { return &staged[unit / PER_ROW * PITCH + unit % PER_ROW * UNIT]; };
+    auto is_inside = [&](int unit) { return first_row + unit / PER_ROW < rows && first_column + unit % PER_ROW * UNIT < s.out_channels; };
+    auto place_of = [&](int unit) { return size_t(first_row + unit / PER_ROW) * s.out_channels + first_column + unit % PER_ROW * UNIT; };
     const Bounds bounds(s.activation);
-    float values[8], added[8], biases[8];
+    float values[UNIT], added[UNIT], biases[UNIT];
 
     if (s.splits > 1) {
         const size_t tile_index = size_t(blockIdx.y) * gridDim.x + blockIdx.x;
@@ -260,37 +285,37 @@ __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat1
 #pragma unroll
         for (int round = 0; round < ROUNDS; ++round) {
             const int unit = threadIdx.x + round * THREADS;
-            load8(staged_at(unit), values);
-            store8(&partials[(size_t(blockIdx.z) * UNITS + unit) * 8], values);
+            load_piece(staged_at(unit), values);
+            store_piece(&partials[(size_t(blockIdx.z) * UNITS + unit) * UNIT], values);
         }
         const Shares shares = meet(&arrivals[tile_index], blockIdx.z, s.splits);
         const int begin = UNITS * shares.begin / s.splits, end = UNITS * shares.end / s.splits;
 #pragma unroll 1
         for (int unit = begin + threadIdx.x; unit < end; unit += THREADS) {
             if (!is_inside(unit)) continue;
-            load8(&bias[first_column + unit % PER_ROW * 8], values);
+            load_piece(&bias[first_column + unit % PER_ROW * UNIT], values);
             if (residual) {
-                load8(&residual[place_of(unit)], added);
+                unpack_piece(*reinterpret_cast<const uint4*>(&residual[place_of(unit)]), added);
 #pragma unroll
-                for (int i = 0; i < 8; ++i) values[i] += added[i];
+                for (int i = 0; i < UNIT; ++i) values[i] += added[i];
             }
             // Four parts side by side: one after the other they would wait for memory as often as there are parts.
 #pragma unroll 4
             for (int split = 0; split < s.splits; ++split) {
-                load8(&partials[(size_t(split) * UNITS + unit) * 8], added);
+                load_piece(&partials[(size_t(split) * UNITS + unit) * UNIT], added);
 #pragma unroll
-                for (int i = 0; i < 8; ++i) values[i] += added[i];
+                for (int i = 0; i < UNIT; ++i) values[i] += added[i];
             }
 #pragma unroll
-            for (int i = 0; i < 8; ++i) values[i] = bounds(values[i]);
-            store8(&output[place_of(unit)], values);
+            for (int i = 0; i < UNIT; ++i) values[i] = bounds(values[i]);
+            store_piece(&output[place_of(unit)], values);
         }
         return;
     }
     // Asked for before anything waits.
     uint4 residuals[ROUNDS];
-    const int column = first_column + threadIdx.x % PER_ROW * 8;
-    if (column < s.out_channels) load8(&bias[column], biases);
+    const int column = first_column + threadIdx.x % PER_ROW * UNIT;
+    if (column < s.out_channels) load_piece(&bias[column], biases);
 #pragma unroll
     for (int round = 0; round < ROUNDS; ++round) {
         const int unit = threadIdx.x + round * THREADS;
@@ -302,27 +327,31 @@ __device__ __forceinline__ void conv_bf16(const ConvShape& s, const __nv_bfloat1
     for (int round = 0; round < ROUNDS; ++round) {
         const int unit = threadIdx.x + round * THREADS;
         if (!is_inside(unit)) continue;
-        load8(staged_at(unit), values);
-        unpack8(residuals[round], added);
+        load_piece(staged_at(unit), values);
+        unpack_piece(residuals[round], added);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) values[i] = bounds(values[i] + biases[i] + added[i]);
-        store8(&output[place_of(unit)], values);
+        for (int i = 0; i < UNIT; ++i) values[i] = bounds(values[i] + biases[i] + added[i]);
+        store_piece(&output[place_of(unit)], values);
     }
 }
 
 // Grid: (tiles of TILE_N channels, tiles of 128 pixels, splits); 256 threads; dynamic shared memory of STAGES stages, or
 // the staged tile where that is larger.
-#define CONV_BF16(NAME, TILE_N, WARPGROUPS)                                                                               \
-    extern "C" __global__ void __launch_bounds__(THREADS, WARPGROUPS ? 2 : 1)                                                              \
-        NAME(ConvShape shape, const __nv_bfloat16* input, const __nv_bfloat16* weight, const float* bias,                 \
-             const __nv_bfloat16* residual, __nv_bfloat16* output, float* workspace, int* arrivals) {                     \
-        conv_bf16<TILE_N, WARPGROUPS>(shape, input, weight, bias, residual, output, workspace, arrivals);                 \
+#define CONV_PRODUCTS(NAME, T, TILE_N, WARPGROUPS)                                                                        \
+    extern "C" __global__ void __launch_bounds__(THREADS, WARPGROUPS ? 2 : 1)                                             \
+        NAME(ConvShape shape, const T* input, const T* weight, const float* bias, const T* residual, T* output,           \
+             float* workspace, int* arrivals) {                                                                           \
+        conv_products<T, TILE_N, WARPGROUPS>(shape, input, weight, bias, residual, output, workspace, arrivals);          \
     }
-CONV_BF16(conv_bf16_warp_64, 64, false)
-CONV_BF16(conv_bf16_warp_128, 128, false)
+CONV_PRODUCTS(conv_bf16_warp_64, __nv_bfloat16, 64, false)
+CONV_PRODUCTS(conv_bf16_warp_128, __nv_bfloat16, 128, false)
+CONV_PRODUCTS(conv_tf32_warp_64, Tf32, 64, false)
+CONV_PRODUCTS(conv_tf32_warp_128, Tf32, 128, false)
 #if SIMPLENET_HAS_WGMMA
-CONV_BF16(conv_bf16_warpgroup_64, 64, true)
-CONV_BF16(conv_bf16_warpgroup_128, 128, true)
+CONV_PRODUCTS(conv_bf16_warpgroup_64, __nv_bfloat16, 64, true)
+CONV_PRODUCTS(conv_bf16_warpgroup_128, __nv_bfloat16, 128, true)
+CONV_PRODUCTS(conv_tf32_warpgroup_64, Tf32, 64, true)
+CONV_PRODUCTS(conv_tf32_warpgroup_128, Tf32, 128, true)
 #endif
 
 // ------------------------------------------------------------------------------------------------------- f32, strict
@@ -469,6 +498,10 @@ extern "C" __global__ void depthwise_f32(ConvShape s, const float* input, const 
                                          const float* residual, float* output) {
     depthwise(s, input, weight, bias, residual, output);
 }
+extern "C" __global__ void depthwise_tf32(ConvShape s, const Tf32* input, const float* weight, const float* bias,
+                                          const Tf32* residual, Tf32* output) {
+    depthwise(s, input, weight, bias, residual, output);
+}
 extern "C" __global__ void depthwise_bf16(ConvShape s, const __nv_bfloat16* input, const float* weight, const float* bias,
                                           const __nv_bfloat16* residual, __nv_bfloat16* output) {
     depthwise(s, input, weight, bias, residual, output);
@@ -526,7 +559,8 @@ __device__ __forceinline__ void channels_last(const float* images, T* output, in
 
 // Images [n, channels, height, width] of at most 4 channels to pairs of pixels [n, height, ceil(width / 2), 8]: a convolution
 // with stride 2 is one with stride 1 over pairs, and reads half as many zeros.
-extern "C" __global__ void pixel_pairs_bf16(const float* images, __nv_bfloat16* output, int count, int channels, int height, int width) {
+template <typename T>
+__device__ __forceinline__ void pixel_pairs(const float* images, T* output, int count, int channels, int height, int width) {
     let_next_launch_begin();
     wait_for_launch_before();
     const int pairs = (width + 1) / 2, index = blockIdx.x * blockDim.x + threadIdx.x;
@@ -542,7 +576,18 @@ extern "C" __global__ void pixel_pairs_bf16(const float* images, __nv_bfloat16* 
     store8(&output[size_t(index) * 8], values);
 }
 
+extern "C" __global__ void pixel_pairs_tf32(const float* images, Tf32* output, int count, int channels, int height, int width) {
+    pixel_pairs(images, output, count, channels, height, width);
+}
+extern "C" __global__ void pixel_pairs_bf16(const float* images, __nv_bfloat16* output, int count, int channels, int height,
+                                            int width) {
+    pixel_pairs(images, output, count, channels, height, width);
+}
+
 extern "C" __global__ void channels_last_f32(const float* images, float* output, int count, int channels, int area, int padded) {
+    channels_last(images, output, count, channels, area, padded);
+}
+extern "C" __global__ void channels_last_tf32(const float* images, Tf32* output, int count, int channels, int area, int padded) {
     channels_last(images, output, count, channels, area, padded);
 }
 extern "C" __global__ void channels_last_bf16(const float* images, __nv_bfloat16* output, int count, int channels, int area,

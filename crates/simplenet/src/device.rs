@@ -8,7 +8,7 @@ use std::ops::{ControlFlow, Deref};
 #[cfg(feature = "cuda")]
 use simplenet_heads::BankBuilder;
 #[cfg(feature = "cuda")]
-use simplenet_heads::cuda::{self, DeviceBank, DeviceHead, Products};
+use simplenet_heads::cuda::{self, DeviceBank, DeviceHead};
 use simplenet_heads::{Bank, EpochReport, Head, Precision, Standardizer, TrainConfig};
 #[cfg(feature = "cuda")]
 use simplenet_kernels::cuda::Gpu;
@@ -176,11 +176,7 @@ impl FeatureBank {
             }),
             #[cfg(feature = "cuda")]
             FeatureBank::Cuda(bank) => {
-                let products = match config.precision {
-                    Precision::F32 => Products::F32,
-                    Precision::Bf16 => Products::Bf16,
-                };
-                cuda::train(head, bank, config, products, seed, |report, head| {
+                cuda::train(head, bank, config, config.precision.into(), seed, |report, head| {
                     after_epoch(report, HeadInTraining::Cuda(head))
                 })
             }

@@ -12,6 +12,7 @@ mod train;
 
 pub use self::bank::DeviceBank;
 pub use self::head::DeviceHead;
-pub use self::products::{Product, Products};
+pub use self::products::Product;
 pub use self::step::DeviceStep;
 pub use self::train::train;
+pub use simplenet_kernels::cuda::Products;

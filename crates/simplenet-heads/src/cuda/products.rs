@@ -1,28 +1,7 @@
-//! In what the matrix products of a step are computed.
+//! Of what type the factors of a step's matrix products are.
 
 use simplenet_kernels::cuda::bf16;
-use simplenet_kernels::cuda::{Factor, Math, Span};
-
-/// The arithmetic of a step's matrix products. Everything else, and the parameters themselves, is f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Products {
-    /// f32 throughout, for parity.
-    F32,
-    /// f32 in memory, factors rounded to TF32 (10 bits of mantissa) on the matrix units.
-    Tf32,
-    /// Factors in bf16 (8 bits), sums in f32.
-    Bf16,
-}
-
-impl Products {
-    /// How products of f32 factors are computed under it: TF32 where speed is wanted.
-    pub fn math(self) -> Math {
-        match self {
-            Products::F32 => Math::F32,
-            Products::Tf32 | Products::Bf16 => Math::Tf32,
-        }
-    }
-}
+use simplenet_kernels::cuda::{Factor, Span};
 
 /// The type of a product's factors.
 pub trait Product: Factor {

@@ -2,11 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use simplenet_kernels::cuda::bf16;
+use simplenet_kernels::cuda::{Products, bf16};
 
 use super::bank::DeviceBank;
 use super::head::DeviceHead;
-use super::products::{Product, Products};
+use super::products::Product;
 use super::step::DeviceStep;
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};

@@ -375,6 +375,8 @@ struct Multiply {
     const uint32_t *a, *b;
 };
 inline float half_of(uint32_t word, int upper) { return __uint_as_float(upper ? word & 0xffff0000u : word << 16); }
+// What a matrix unit makes of a factor in TF32: it does not see the last 13 bits.
+inline float seen_as_tf32(uint32_t word) { return __uint_as_float(word & 0xffffe000u); }
 inline bool whole_warp(unsigned present) {
     if (present != ~0u) report("a matrix instruction without the whole warp: lanes %08x", present);
     return present == ~0u;
@@ -420,6 +422,32 @@ inline void mma_bf16_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint3
                     const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
                     float sum = static_cast<emu::Multiply*>(all[lane])->d[i];
                     for (int k = 0; k < 16; ++k) sum += left[row][k] * right[k][column];
+                    static_cast<emu::Multiply*>(all[lane])->d[i] = sum;
+                }
+            }
+        },
+        ~0u, &operands, {file, line});
+}
+
+// d [16, 8] += a [16, 8] b [8, 8] in TF32. With g = lane / 4 and t = lane % 4: word i of a holds row g + 8 (i % 2), column
+// t + 4 (i / 2); word i of b row t + 4 i of column g; d as above.
+inline void mma_tf32_m16n8k8(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], EMU_HERE) {
+    emu::Multiply operands{d, a, b};
+    emu::collective(
+        [](void* const* all, unsigned present) {
+            if (!emu::whole_warp(present)) return;
+            float left[16][8], right[8][8];
+            for (int lane = 0; lane < 32; ++lane) {
+                const auto* from = static_cast<emu::Multiply*>(all[lane]);
+                const int g = lane / 4, t = lane % 4;
+                for (int i = 0; i < 4; ++i) left[g + i % 2 * 8][t + i / 2 * 4] = emu::seen_as_tf32(from->a[i]);
+                for (int i = 0; i < 2; ++i) right[t + i * 4][g] = emu::seen_as_tf32(from->b[i]);
+            }
+            for (int lane = 0; lane < 32; ++lane) {
+                for (int i = 0; i < 4; ++i) {
+                    const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+                    float sum = static_cast<emu::Multiply*>(all[lane])->d[i];
+                    for (int k = 0; k < 8; ++k) sum += left[row][k] * right[k][column];
                     static_cast<emu::Multiply*>(all[lane])->d[i] = sum;
                 }
             }

@@ -1,5 +1,6 @@
 // Kernels with one mistake each, for the test that the emulator finds it; `fault` 0 is the correct kernel.
 #include "../common.cuh"
+#include "../hopper.cuh"
 
 // to[i] = from[n - 1 - i] of each block, by way of shared memory.
 extern "C" __global__ void reverse_block(const float* from, float* to, int fault) {
@@ -38,22 +39,29 @@ extern "C" __global__ void swap_neighbours(const float* from, float* to, int fau
     to[threadIdx.x] = values[threadIdx.x ^ 1];
 }
 
-// d [16, 8] = a [16, 16] b [8, 16] transposed, by one warp.
-extern "C" __global__ void multiply_tile(const __nv_bfloat16* a, const __nv_bfloat16* b, float* d) {
-    __shared__ __align__(16) __nv_bfloat16 left[16 * 16], right[16 * 16];
+// d [16, 8] = a [16, k] b [8, k] transposed, by one warp, with k = 16 in bf16 and 8 in TF32. Shared memory is the kernel's:
+// the emulator cannot tell that of a template.
+template <typename T>
+__device__ __forceinline__ void multiply_tile(const T* a, const T* b, float* d, uint4 (&left)[32], uint4 (&right)[32]) {
     const int lane = threadIdx.x;
-    for (int i = lane; i < 256; i += 32) {
-        left[i] = a[i];
-        right[i] = i < 128 ? b[i] : from_float<__nv_bfloat16>(0.0f);
-    }
+    left[lane] = reinterpret_cast<const uint4*>(a)[lane];
+    right[lane] = lane < 16 ? reinterpret_cast<const uint4*>(b)[lane] : uint4{0, 0, 0, 0};
     __syncwarp();
     uint32_t fragment[4], columns[4];
-    ldmatrix_x4(fragment, &left[lane % 16 * 16 + lane / 16 * 8]);
-    ldmatrix_x4(columns, &right[lane % 8 * 16 + lane / 8 % 2 * 8 + lane / 16 * 128]);
+    ldmatrix_x4(fragment, &left[lane % 16 * 2 + lane / 16]);
+    ldmatrix_x4(columns, &right[lane % 8 * 2 + lane / 8 % 2 + lane / 16 * 16]);
     const uint32_t low[2] = {columns[0], columns[1]};
     float sums[4] = {};
-    mma_bf16_m16n8k16(sums, fragment, low);
+    MatrixUnits<T>::multiply(sums, fragment, low);
     for (int i = 0; i < 4; ++i) d[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = sums[i];
+}
+extern "C" __global__ void multiply_tile_bf16(const __nv_bfloat16* a, const __nv_bfloat16* b, float* d) {
+    __shared__ uint4 left[32], right[32];
+    multiply_tile(a, b, d, left, right);
+}
+extern "C" __global__ void multiply_tile_tf32(const Tf32* a, const Tf32* b, float* d) {
+    __shared__ uint4 left[32], right[32];
+    multiply_tile(a, b, d, left, right);
 }
 
 __device__ __forceinline__ float sum_of_lower_half(float value) {
@@ -80,23 +88,32 @@ extern "C" __global__ void collect(const float* from, float* to) {
     row[5] = lane < 16 ? sum_of_lower_half(value) : 0.0f;
 }
 
-// d [64, 64] = a [64, 64] b [64, 64] transposed, by one warpgroup.
-extern "C" __global__ void multiply_tiles(const __nv_bfloat16* a, const __nv_bfloat16* b, float* d, int fault) {
-    __shared__ __align__(1024) char left[64 * 128], right[64 * 128];
+// d [64, 64] = a [64, k] b [64, k] transposed, by one warpgroup, with k = 64 in bf16 and 32 in TF32.
+template <typename T>
+__device__ __forceinline__ void multiply_tiles(const T* a, const T* b, float* d, int fault, char* left, char* right) {
     for (int i = threadIdx.x; i < 64 * 8; i += 128) {
-        *reinterpret_cast<uint4*>(left + swizzled(i / 8, i % 8)) = *reinterpret_cast<const uint4*>(a + i * 8);
-        *reinterpret_cast<uint4*>(right + swizzled(i / 8, i % 8)) = *reinterpret_cast<const uint4*>(b + i * 8);
+        *reinterpret_cast<uint4*>(left + swizzled(i / 8, i % 8)) = reinterpret_cast<const uint4*>(a)[i];
+        *reinterpret_cast<uint4*>(right + swizzled(i / 8, i % 8)) = reinterpret_cast<const uint4*>(b)[i];
     }
     fence_async_proxy();
     __syncthreads();
     float sums[32] = {};
     wgmma_begin();
     for (int step = 0; step < 4; ++step) {
-        wgmma_bf16<64>(sums, advance_k16(tile_descriptor(left), step), advance_k16(tile_descriptor(right), step));
+        const uint64_t rows = advance_k(tile_descriptor(left), step), columns = advance_k(tile_descriptor(right), step);
+        MatrixUnits<T>::template multiply_tiles<64>(sums, rows, columns);
     }
     wgmma_commit();
-    if (fault == 2) left[threadIdx.x * 64] = 1;
+    if (fault == 2) left[threadIdx.x * 64 + 3] = 1;
     if (fault != 1) wgmma_wait<0>();
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     for (int i = 0; i < 32; ++i) d[(16 * warp + lane / 4 + 8 * (i / 2 % 2)) * 64 + 8 * (i / 4) + 2 * (lane % 4) + i % 2] = sums[i];
+}
+extern "C" __global__ void multiply_tiles_bf16(const __nv_bfloat16* a, const __nv_bfloat16* b, float* d, int fault) {
+    __shared__ __align__(1024) char left[64 * 128], right[64 * 128];
+    multiply_tiles(a, b, d, fault, left, right);
+}
+extern "C" __global__ void multiply_tiles_tf32(const Tf32* a, const Tf32* b, float* d, int fault) {
+    __shared__ __align__(1024) char left[64 * 128], right[64 * 128];
+    multiply_tiles(a, b, d, fault, left, right);
 }

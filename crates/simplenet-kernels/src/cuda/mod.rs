@@ -21,9 +21,11 @@ mod module;
 pub mod network;
 pub mod noise;
 pub mod patch;
+mod products;
 
 pub use candle_core::Error as DeviceError;
 pub use half::bf16;
 
 pub use self::gemm::{Factor, Math, Matrix, gemm};
 pub use self::gpu::{Buffer, Captured, Element, Gpu, Moment, Span};
+pub use self::products::{Products, to_tf32};

@@ -1,8 +1,8 @@
 //! Convolution networks.
 
-use simplenet_kernels::cuda::Gpu;
 use simplenet_kernels::cuda::network::{DeviceMap, Network, Values};
-use simplenet_kernels::engine::{Precision, reference};
+use simplenet_kernels::cuda::{Gpu, Products, to_tf32};
+use simplenet_kernels::engine::reference;
 use simplenet_kernels::graph::{Activation, Conv, Graph, MaxPool, Padding, ValueId};
 
 use crate::gpu::gpu;
@@ -53,12 +53,13 @@ fn download(gpu: &Gpu, map: &DeviceMap<'_>) -> Vec<f32> {
         .collect()
 }
 
-/// Compares all outputs in both precisions with the reference; twice, because the second run is a captured one.
+/// Compares all outputs in every precision with the reference; twice, because the second run is a captured one.
 fn assert_like_reference(gpu: &Gpu, what: &str, graph: &Graph, outputs: &[ValueId], shape: [usize; 4]) {
     let images = values(shape.iter().product(), 7);
     let expected = reference::run(graph, outputs, &images, shape).expect("the graph fits its image");
-    for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-2)] {
-        let network = Network::new(gpu, graph, outputs, precision).expect("the outputs exist");
+    // Rounding to 11 bits is off by 2^-11 at most and by 2e-4 in the mean square; some layers add up to less than 1e-3.
+    for (products, tolerance) in [(Products::F32, 1e-5), (Products::Tf32, 1e-3), (Products::Bf16, 2e-2)] {
+        let network = Network::new(gpu, graph, outputs, products).expect("the outputs exist");
         for run in 0..2 {
             let check = |maps: &[DeviceMap<'_>]| {
                 assert_eq!(maps.len(), outputs.len());
@@ -67,11 +68,18 @@ fn assert_like_reference(gpu: &Gpu, what: &str, graph: &Graph, outputs: &[ValueI
                         [map.n, map.h, map.w, map.c],
                         [expected.n, expected.h, expected.w, expected.c]
                     );
-                    let distance = distance(&download(gpu, map), &expected.data);
+                    let found = download(gpu, map);
+                    let distance = distance(&found, &expected.data);
                     assert!(
                         distance < tolerance,
-                        "{what} {precision:?} run {run}: relative distance {distance:e}"
+                        "{what} {products:?} run {run}: relative distance {distance:e}"
                     );
+                    if products == Products::Tf32 {
+                        assert!(
+                            found.iter().all(|&value| to_tf32(value) == value),
+                            "{what}: values are stored rounded"
+                        );
+                    }
                 }
                 Ok(())
             };
@@ -195,12 +203,86 @@ fn sums_that_blocks_share_are_whole_and_the_same_every_time() {
         .expect("the node fits");
     let shape = [1, 512, 14, 14];
     assert_like_reference(&gpu, "split sums", &graph, &[output], shape);
-    let network = Network::new(&gpu, &graph, &[output], Precision::Bf16).expect("the output exists");
     let images = values(shape.iter().product(), 11);
-    let run = || {
+    for products in [Products::Tf32, Products::Bf16] {
+        let network = Network::new(&gpu, &graph, &[output], products).expect("the output exists");
+        let run = || {
+            let maps = network.run(&images, shape, |maps| Ok(download(&gpu, &maps[0])));
+            maps.expect("the image fits")
+        };
+        let first = run();
+        (0..20).for_each(|_| assert_eq!(run(), first, "{products:?}"));
+    }
+}
+
+#[test]
+fn tf32_rounds_images_and_weights_before_it_multiplies() {
+    let Some(gpu) = gpu() else { return };
+    let round = |values: &[f32]| values.iter().map(|&value| to_tf32(value)).collect::<Vec<_>>();
+    // In pairs of pixels and without.
+    for (channels, stride) in [((3, 24), 2), ((3, 24), 1), ((40, 136), 1)] {
+        let node = Conv {
+            stride,
+            ..conv(ValueId::INPUT, channels, 3, 1, 5)
+        };
+        let graph_of = |node: Conv| {
+            let mut graph = Graph::new(channels.0);
+            let output = graph.conv(node).expect("the node fits");
+            (graph, output)
+        };
+        let (graph, output) = graph_of(node.clone());
+        let (rounded, _) = graph_of(Conv {
+            weight: round(&node.weight),
+            ..node
+        });
+        let shape = [2, channels.0, 21, 34];
+        let images = values(shape.iter().product(), 8);
+        let expected = reference::run(&rounded, &[output], &round(&images), shape).expect("the graph fits its image");
+        let network = Network::new(&gpu, &graph, &[output], Products::Tf32).expect("the output exists");
         let maps = network.run(&images, shape, |maps| Ok(download(&gpu, &maps[0])));
-        maps.expect("the image fits")
-    };
-    let first = run();
-    (0..20).for_each(|_| assert_eq!(run(), first));
+        // Products of 11 bits are exact in f32, so only sums close to half-way between two values may be stored as the other
+        // one. Factors that are cut off instead of rounded are 7e-4 away.
+        let distance = distance(&maps.expect("the image fits"), &round(&expected[0].data));
+        assert!(
+            distance < 1e-4,
+            "{channels:?} stride {stride}: relative distance {distance:e}"
+        );
+    }
+}
+
+#[test]
+fn every_value_is_rounded_to_tf32_as_on_the_processor() {
+    let Some(gpu) = gpu() else { return };
+    let mut graph = Graph::new(3);
+    let output = graph
+        .max_pool(MaxPool {
+            input: ValueId::INPUT,
+            kernel: 1,
+            stride: 1,
+            padding: Padding::Symmetric(0),
+        })
+        .expect("the node fits");
+    let shape = [1, 3, 16, 40];
+    let mut images = values(shape.iter().product(), 3);
+    let special = [
+        1.0 + 2.0_f32.powi(-11),
+        -1.0 - 2.0_f32.powi(-11),
+        1.0 + 3.0 * 2.0_f32.powi(-11),
+        f32::MAX,
+        f32::MIN_POSITIVE / 2.0,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+        f32::from_bits(0x7fff_ffff),
+        -0.0,
+    ];
+    images[..special.len()].copy_from_slice(&special);
+    let network = Network::new(&gpu, &graph, &[output], Products::Tf32).expect("the output exists");
+    let found = network.run(&images, shape, |maps| Ok(download(&gpu, &maps[0])));
+    let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+    let area = shape[2] * shape[3];
+    let expected = (0..images.len())
+        .map(|at| to_tf32(images[at % 3 * area + at / 3]))
+        .collect();
+    assert_eq!(bits(found.expect("the image fits")), bits(expected));
 }

@@ -158,19 +158,27 @@ fn wrong_arguments_and_shapes_are_refused() {
     );
 }
 
-fn numbers(len: usize, step: usize) -> Vec<bf16> {
-    (0..len)
-        .map(|i| bf16::from_f32(((i * step) % 23) as f32 * 0.25 - 2.0))
-        .collect()
+fn numbers(len: usize, step: usize) -> Vec<f32> {
+    (0..len).map(|i| ((i * step) % 23) as f32 * 0.25 - 2.0).collect()
+}
+
+fn narrow(values: &[f32]) -> Array<bf16> {
+    Array::new(&values.iter().map(|&value| bf16::from_f32(value)).collect::<Vec<_>>())
+}
+
+/// Each with more digits than TF32 has, which the matrix units do not see.
+fn with_more_digits(values: &[f32]) -> Array<f32> {
+    let more = |value: &f32| f32::from_bits(value.to_bits() | 0x1fff);
+    Array::new(&values.iter().map(more).collect::<Vec<_>>())
 }
 
 /// a [rows, depth] times b [columns, depth] transposed.
-fn product(a: &[bf16], b: &[bf16], rows: usize, columns: usize, depth: usize) -> Vec<f32> {
+fn product(a: &[f32], b: &[f32], rows: usize, columns: usize, depth: usize) -> Vec<f32> {
     let mut out = Vec::with_capacity(rows * columns);
     for row in 0..rows {
         for column in 0..columns {
             let pairs = a[row * depth..][..depth].iter().zip(&b[column * depth..][..depth]);
-            out.push(pairs.map(|(x, y)| x.to_f32() * y.to_f32()).sum());
+            out.push(pairs.map(|(x, y)| x * y).sum());
         }
     }
     out
@@ -180,38 +188,64 @@ fn product(a: &[bf16], b: &[bf16], rows: usize, columns: usize, depth: usize) ->
 fn matrix_instructions_multiply_matrices() {
     let (a, b) = (numbers(256, 7), numbers(128, 5));
     let want = product(&a, &b, 16, 8, 16); // exact: small multiples of 1/16
-    let (a, b) = (Array::new(&a), Array::new(&b));
+    let (a, b) = (narrow(&a), narrow(&b));
     for order in ORDERS {
         let d = Array::filled(128, 0.0_f32);
-        launch("multiply_tile", Shape::line(1, 32), order, &arguments![&a, &b, &d]).unwrap();
+        let run = |threads| {
+            launch(
+                "multiply_tile_bf16",
+                Shape::line(1, threads),
+                order,
+                &arguments![&a, &b, &d],
+            )
+        };
+        run(32).unwrap();
         assert_eq!(d.to_vec(), want);
-        assert!(launch("multiply_tile", Shape::line(1, 16), order, &arguments![&a, &b, &d]).is_err());
+        assert!(run(16).is_err());
+    }
+    let (a, b) = (numbers(128, 7), numbers(64, 5));
+    let want = product(&a, &b, 16, 8, 8);
+    let (a, b) = (with_more_digits(&a), with_more_digits(&b));
+    for order in ORDERS {
+        let d = Array::filled(128, 0.0_f32);
+        let run = |threads| {
+            launch(
+                "multiply_tile_tf32",
+                Shape::line(1, threads),
+                order,
+                &arguments![&a, &b, &d],
+            )
+        };
+        run(32).unwrap();
+        assert_eq!(d.to_vec(), want);
+        assert!(run(16).is_err());
     }
 }
 
 #[test]
 fn a_warpgroup_multiplies_when_waited_for() {
-    let (a, b) = (numbers(4096, 7), numbers(4096, 5));
-    let want = product(&a, &b, 64, 64, 64);
-    let (a, b) = (Array::new(&a), Array::new(&b));
-    let run = |fault: i32| {
-        let mut right = 0;
-        for order in ORDERS {
-            let d = Array::filled(4096, 0.0_f32);
-            launch(
-                "multiply_tiles",
-                Shape::line(1, 128),
-                order,
-                &arguments![&a, &b, &d, fault],
-            )
-            .unwrap();
-            right += usize::from(d.to_vec() == want);
-        }
-        right
-    };
-    assert_eq!(run(0), ORDERS.len());
-    assert!(run(1) < ORDERS.len(), "sums read before the wait");
-    assert!(run(2) < ORDERS.len(), "a tile overwritten before the wait");
+    for (kernel, depth) in [("multiply_tiles_bf16", 64), ("multiply_tiles_tf32", 32)] {
+        let (a, b) = (numbers(64 * depth, 7), numbers(64 * depth, 5));
+        let want = product(&a, &b, 64, 64, depth);
+        let (narrow_a, narrow_b) = (narrow(&a), narrow(&b));
+        let (wide_a, wide_b) = (with_more_digits(&a), with_more_digits(&b));
+        let run = |fault: i32| {
+            let mut right = 0;
+            for order in ORDERS {
+                let d = Array::filled(4096, 0.0_f32);
+                let arguments = match depth {
+                    64 => arguments![&narrow_a, &narrow_b, &d, fault],
+                    _ => arguments![&wide_a, &wide_b, &d, fault],
+                };
+                launch(kernel, Shape::line(1, 128), order, &arguments).unwrap();
+                right += usize::from(d.to_vec() == want);
+            }
+            right
+        };
+        assert_eq!(run(0), ORDERS.len(), "{kernel}");
+        assert!(run(1) < ORDERS.len(), "{kernel}: sums read before the wait");
+        assert!(run(2) < ORDERS.len(), "{kernel}: a tile overwritten before the wait");
+    }
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use simplenet_backbone::{Arch, Backbone, Embedding, FeatureConfig, GpuExtractor, Precision, Stage};
-use simplenet_kernels::cuda::Buffer;
+use simplenet_backbone::{Arch, Backbone, Embedding, FeatureConfig, GpuExtractor, Stage};
+use simplenet_kernels::cuda::{Buffer, Products};
 use simplenet_kernels::noise::{NoiseKey, fill_normal};
 use simplenet_report::Benchmark;
 
@@ -18,15 +18,19 @@ pub(super) const SIDE: usize = 224;
 pub(super) fn run(bench: &mut Bench, given: &[(Arch, PathBuf)]) -> Result<()> {
     for arch in [Arch::WideResNet50_2, Arch::ResNet18, Arch::EfficientNetLite0] {
         let (weights, backbone) = network(bench, arch, given)?;
-        for (precision, name) in [(Precision::Bf16, "bf16"), (Precision::F32, "f32")] {
-            let extractor = GpuExtractor::new(&backbone, features(), &bench.gpu, precision)?;
+        for (products, name) in [
+            (Products::Bf16, "bf16"),
+            (Products::Tf32, "tf32"),
+            (Products::F32, "f32"),
+        ] {
+            let extractor = GpuExtractor::new(&backbone, features(), &bench.gpu, products)?;
             for batch in [1, 8, 64] {
                 let shape = [batch, 3, SIDE, SIDE];
                 let [h, w] = extractor.config().grid(SIDE, SIDE);
                 let rows: Buffer<f32> = bench.gpu.zeros(batch * h * w * extractor.dim())?;
                 extractor.extract(&images(batch), shape, rows.all())?;
                 // f32 runs on the vector units, and 64 images take long.
-                let rounds = if precision == Precision::F32 {
+                let rounds = if products == Products::F32 {
                     bench.rounds / 5
                 } else {
                     bench.rounds

@@ -1,11 +1,9 @@
 //! Weights in the orders in which the kernels read them.
 
-use half::bf16;
-
 use crate::graph::{Conv, Node, Padding, ValueId};
 
-/// Channels that a bf16 convolution works through tap by tap before the next ones.
-const CHANNEL_BLOCK: usize = 64;
+/// Bytes of channels that a convolution on matrix units works through tap by tap before the next ones.
+const CHANNEL_BLOCK: usize = 128;
 /// Channels of a pixel in a pair of pixels, and of the pair.
 const PIXEL: usize = 4;
 pub(super) const PAIR: usize = 2 * PIXEL;
@@ -37,14 +35,11 @@ impl Filters {
         self.arranged(|value| value, |tap, channel| tap * inputs + channel)
     }
 
-    /// As `conv_bf16` reads them: `[outputs, blocks of channels, taps, channels of a block]`.
-    pub(super) fn by_blocks(&self) -> Vec<bf16> {
-        let inputs = padded(self.inputs);
-        let block = match inputs.is_multiple_of(CHANNEL_BLOCK) {
-            true => CHANNEL_BLOCK,
-            false => inputs,
-        };
-        self.arranged(bf16::from_f32, |tap, channel| {
+    /// As `conv_products` reads them, rounded by `convert`: `[outputs, blocks of channels, taps, channels of a block]`.
+    pub(super) fn by_blocks<T: Copy + Default>(&self, convert: fn(f32) -> T) -> Vec<T> {
+        let (inputs, block) = (padded(self.inputs), CHANNEL_BLOCK / size_of::<T>());
+        let block = if inputs.is_multiple_of(block) { block } else { inputs };
+        self.arranged(convert, |tap, channel| {
             (channel / block * self.taps + tap) * block + channel % block
         })
     }

@@ -1,9 +1,10 @@
 //! A convolution network on the GPU: [`crate::engine::Engine`] with activations in device memory.
 //!
-//! Activations lie channels last, their channels padded with zeros to a multiple of 8, in f32 or bf16. A convolution with its
-//! bias, residual and activation is one launch. For each shape of input there is a plan, made once: which buffer holds
-//! which value (buffers are shared by values that do not live at the same time), how each launch is cut, and, for small
-//! batches, where the time between launches would show, the whole list captured.
+//! Activations lie channels last, their channels padded with zeros to a multiple of 8, in f32 or bf16; for products in TF32
+//! they are f32, rounded to TF32 where they are stored. A convolution with its bias, residual and activation is one launch.
+//! For each shape of input there is a plan, made once: which buffer holds which value (buffers are shared by values that do
+//! not live at the same time), how each launch is cut, and, for small batches, where the time between launches would show,
+//! the whole list captured.
 
 mod filters;
 
@@ -14,14 +15,14 @@ use half::bf16;
 
 use self::filters::{Filters, PairedConv, padded};
 use super::gpu::{Argument, Buffer, Captured, Element, Gpu, Grid, NULL, Span, arguments, int};
-use crate::engine::Precision;
+use super::products::{Products, to_tf32};
 use crate::graph::{Activation, Conv, Graph, Node, Padding, ValueId};
 
-/// Pixels and channels of a block's tile, bf16.
+/// Pixels of a block's tile.
 const TILE_PIXELS: usize = 128;
 const STAGES: usize = 3;
-/// Values of k in one stage.
-const STAGE_DEPTH: usize = 64;
+/// Bytes of k in one stage, on matrix units.
+const STAGE_DEPTH: usize = 128;
 /// Channels of a block's tile, f32.
 const F32_TILE_CHANNELS: usize = 64;
 /// Batches up to this size are captured.
@@ -34,18 +35,20 @@ pub struct Network {
     gpu: Gpu,
     graph: Graph,
     outputs: Vec<ValueId>,
+    products: Products,
     weights: Weights,
     /// The node that reads the image as pairs of pixels, if any.
     paired: Option<usize>,
     plans: Mutex<Vec<Plan>>,
 }
 
+/// In the type that lies in memory: f32 for TF32 as well.
 enum Weights {
     F32(Vec<Option<Layer<f32>>>),
     Bf16(Vec<Option<Layer<bf16>>>),
 }
 
-/// A convolution's weights: `[out, taps, in]` of a dense one, `[taps, channels]` in f32 of a depthwise one.
+/// A convolution's weights: those of a dense one as [`Filters`] arranges them, `[taps, channels]` in f32 of a depthwise one.
 enum Layer<T> {
     Dense { weight: Buffer<T>, bias: Buffer<f32> },
     Depthwise { weight: Buffer<f32>, bias: Buffer<f32> },
@@ -67,10 +70,10 @@ pub struct DeviceMap<'a> {
     pub values: Values<'a>,
 }
 
-/// Values of one of the two precisions.
+/// Values of one of the two types.
 #[derive(Clone, Copy)]
 pub enum Values<'a> {
-    /// f32.
+    /// f32, also where products are in TF32.
     F32(Span<'a, f32>),
     /// bf16.
     Bf16(Span<'a, bf16>),
@@ -132,7 +135,8 @@ impl Network {
     ///
     /// # Errors
     /// Where an output does not exist, or the device fails.
-    pub fn new(gpu: &Gpu, graph: &Graph, outputs: &[ValueId], precision: Precision) -> Result<Network> {
+    pub fn new(gpu: &Gpu, graph: &Graph, outputs: &[ValueId], products: impl Into<Products>) -> Result<Network> {
+        let products = products.into();
         let needed = outputs.iter().map(|output| output.0).max().unwrap_or(0);
         let nodes = graph.nodes();
         if needed == 0 || needed > nodes.len() {
@@ -142,21 +146,26 @@ impl Network {
             );
         }
         let nodes = &nodes[..needed];
-        let paired = match precision {
-            Precision::F32 => None,
-            Precision::Bf16 => filters::paired_node(nodes, outputs),
+        let paired = match products {
+            Products::F32 => None,
+            Products::Tf32 | Products::Bf16 => filters::paired_node(nodes, outputs),
         };
-        let weights = match precision {
-            Precision::F32 => Weights::F32(pack(gpu, nodes, |_, conv| Filters::new(conv).by_taps())?),
-            Precision::Bf16 => Weights::Bf16(pack(gpu, nodes, |index, conv| match paired == Some(index) {
-                true => PairedConv::new(conv).filters.by_blocks(),
-                false => Filters::new(conv).by_blocks(),
+        let filters = |index, conv: &Conv| match paired == Some(index) {
+            true => PairedConv::new(conv).filters,
+            false => Filters::new(conv),
+        };
+        let weights = match products {
+            Products::F32 => Weights::F32(pack(gpu, nodes, |_, conv| Filters::new(conv).by_taps())?),
+            Products::Tf32 => Weights::F32(pack(gpu, nodes, |index, conv| filters(index, conv).by_blocks(to_tf32))?),
+            Products::Bf16 => Weights::Bf16(pack(gpu, nodes, |index, conv| {
+                filters(index, conv).by_blocks(bf16::from_f32)
             })?),
         };
         Ok(Network {
             gpu: gpu.clone(),
             graph: graph.clone(),
             outputs: outputs.to_vec(),
+            products,
             weights,
             paired,
             plans: Mutex::new(Vec::new()),
@@ -168,12 +177,9 @@ impl Network {
         &self.gpu
     }
 
-    /// Of weights and activations.
-    pub fn precision(&self) -> Precision {
-        match self.weights {
-            Weights::F32(_) => Precision::F32,
-            Weights::Bf16(_) => Precision::Bf16,
-        }
+    /// In what weights and activations are multiplied.
+    pub fn products(&self) -> Products {
+        self.products
     }
 
     /// Runs the network on host images `[n, c, h, w]`, row-major, and hands the outputs to `then`; they are overwritten by
@@ -230,15 +236,15 @@ impl Network {
         };
         let shapes = shapes[..=nodes].to_vec();
         let (place, sizes) = self.places(&shapes);
-        let values = match self.precision() {
-            Precision::F32 => Store::F32(allocate(&self.gpu, &sizes)?),
-            Precision::Bf16 => Store::Bf16(allocate(&self.gpu, &sizes)?),
+        let values = match &self.weights {
+            Weights::F32(_) => Store::F32(allocate(&self.gpu, &sizes)?),
+            Weights::Bf16(_) => Store::Bf16(allocate(&self.gpu, &sizes)?),
         };
         let (mut workspace, mut arrivals) = (0, 0);
-        if self.precision() == Precision::Bf16 {
+        if self.products != Products::F32 {
             for (index, node) in self.graph.nodes()[..nodes].iter().enumerate() {
                 let Node::Conv(conv) = node else { continue };
-                let cut = Cut::new(conv, shapes[index + 1], self.gpu.processors());
+                let cut = self.cut(conv, shapes[index + 1]);
                 if conv.groups == 1 && cut.splits > 1 {
                     let tiles = cut.pixel_tiles * cut.channel_tiles;
                     workspace = workspace.max(tiles * cut.splits * TILE_PIXELS * cut.channels);
@@ -301,6 +307,14 @@ impl Network {
         (place, sizes)
     }
 
+    fn cut(&self, conv: &Conv, out: [usize; 4]) -> Cut {
+        let depth = match self.weights {
+            Weights::F32(_) => STAGE_DEPTH / size_of::<f32>(),
+            Weights::Bf16(_) => STAGE_DEPTH / size_of::<bf16>(),
+        };
+        Cut::new(conv, out, depth, self.gpu.processors())
+    }
+
     fn start(&self, plan: &mut Plan) -> Result<()> {
         if let Some(captured) = &plan.captured {
             return captured.launch();
@@ -330,10 +344,12 @@ impl Network {
             let grid = Grid::over(batch * height * width.div_ceil(2));
             let [height, width] = [int("rows", height)?, int("columns", width)?];
             let arguments: [&dyn Argument; 6] = [&images, &into, &count, &image_channels, &height, &width];
-            self.gpu
-                .launch_overlapping("conv", "pixel_pairs_bf16", grid, &arguments)?;
+            let name = named::<T>("pixel_pairs_tf32", "pixel_pairs_bf16");
+            self.gpu.launch_overlapping("conv", name, grid, &arguments)?;
         } else {
-            let name = named::<T>("channels_last_f32", "channels_last_bf16");
+            let name = self
+                .products
+                .choose("channels_last_f32", "channels_last_tf32", "channels_last_bf16");
             let grid = Grid::over(batch * height * width);
             let [area, pitch] = [int("pixels", height * width)?, int("channels", padded(channels))?];
             let arguments: [&dyn Argument; 6] = [&images, &into, &count, &image_channels, &area, &pitch];
@@ -377,12 +393,14 @@ impl Network {
         let channels = shape.out_channels as usize;
         match layer {
             Layer::Depthwise { weight, bias } => {
-                let name = named::<T>("depthwise_f32", "depthwise_bf16");
+                let name = self
+                    .products
+                    .choose("depthwise_f32", "depthwise_tf32", "depthwise_bf16");
                 let grid = Grid::over(pixels * channels / 8);
                 let arguments: [&dyn Argument; 6] = [&shape, &input, &weight.all(), &bias.all(), &residual, &output];
                 self.gpu.launch_overlapping("conv", name, grid, &arguments)
             }
-            Layer::Dense { weight, bias } if T::SUFFIX == f32::SUFFIX => {
+            Layer::Dense { weight, bias } if self.products == Products::F32 => {
                 let blocks = [channels.div_ceil(F32_TILE_CHANNELS), pixels.div_ceil(TILE_PIXELS), 1];
                 let arguments: [&dyn Argument; 6] = [&shape, &input, &weight.all(), &bias.all(), &residual, &output];
                 self.gpu
@@ -395,19 +413,19 @@ impl Network {
                     shape.out_height as usize,
                     shape.out_width as usize,
                 ];
-                let cut = Cut::new(conv, out, self.gpu.processors());
+                let cut = self.cut(conv, out);
                 let shape = ConvShape {
                     splits: cut.splits as i32,
                     ..shape
                 };
                 let name = match (self.gpu.has_warpgroup_products(), cut.channels) {
-                    (true, 64) => "conv_bf16_warpgroup_64",
-                    (true, _) => "conv_bf16_warpgroup_128",
-                    (false, 64) => "conv_bf16_warp_64",
-                    (false, _) => "conv_bf16_warp_128",
+                    (true, 64) => named::<T>("conv_tf32_warpgroup_64", "conv_bf16_warpgroup_64"),
+                    (true, _) => named::<T>("conv_tf32_warpgroup_128", "conv_bf16_warpgroup_128"),
+                    (false, 64) => named::<T>("conv_tf32_warp_64", "conv_bf16_warp_64"),
+                    (false, _) => named::<T>("conv_tf32_warp_128", "conv_bf16_warp_128"),
                 };
                 let staged = TILE_PIXELS * (cut.channels + 8) * size_of::<f32>();
-                let stages = STAGES * (TILE_PIXELS + cut.channels) * STAGE_DEPTH * size_of::<bf16>();
+                let stages = STAGES * (TILE_PIXELS + cut.channels) * STAGE_DEPTH;
                 let grid = Grid {
                     blocks: [cut.channel_tiles, cut.pixel_tiles, cut.splits],
                     threads: [256, 1],
@@ -451,7 +469,7 @@ impl Network {
     }
 }
 
-/// How a bf16 convolution is cut into blocks.
+/// How a convolution on matrix units is cut into blocks.
 struct Cut {
     /// Channels of a tile.
     channels: usize,
@@ -461,7 +479,8 @@ struct Cut {
 }
 
 impl Cut {
-    fn new(conv: &Conv, [batch, out_channels, height, width]: [usize; 4], processors: usize) -> Cut {
+    /// With `depth` values of k in a stage.
+    fn new(conv: &Conv, [batch, out_channels, height, width]: [usize; 4], depth: usize, processors: usize) -> Cut {
         let pixel_tiles = (batch * height * width).div_ceil(TILE_PIXELS);
         let out_channels = padded(out_channels);
         // Narrow tiles where there would not be enough wide ones for two blocks on every processor.
@@ -472,7 +491,7 @@ impl Cut {
             128
         };
         let channel_tiles = out_channels.div_ceil(channels);
-        let stages = (conv.kernel * conv.kernel * padded(conv.in_channels)).div_ceil(STAGE_DEPTH);
+        let stages = (conv.kernel * conv.kernel * padded(conv.in_channels)).div_ceil(depth);
         let tiles = pixel_tiles * channel_tiles;
         // Four stages at least for each block, or the sum costs more than it saves.
         let splits = (processors / tiles).clamp(1, MOST_SPLITS).min((stages / 4).max(1));
@@ -485,7 +504,7 @@ impl Cut {
     }
 }
 
-/// The name for `T`.
+/// The name for values that lie in memory as `T`.
 fn named<T: Element>(f32_name: &'static str, bf16_name: &'static str) -> &'static str {
     if T::SUFFIX == f32::SUFFIX { f32_name } else { bf16_name }
 }
