@@ -36,7 +36,7 @@ pub struct DeviceStandardizer {
 }
 
 /// Where a training is: two counters on the device, `[steps so far, next image of the epoch's order]`, which
-/// [`super::hidden::Step::end`] moves on.
+/// [`super::hidden::Sweeps::end`] moves on.
 pub type Progress = Buffer<u64>;
 
 /// What [`gather`] reads.
