@@ -157,13 +157,16 @@ fn of_paper(
     let (mut ours, mut paper) = (Numbers::new(), Numbers::new());
     for experiment in experiments {
         let published = Published::read_or_none(&root.join("docs/paper"), &experiment.id)?;
-        // Where the columns are methods, the others of ours are not what the column of SimpleNet speaks of.
+        // Where the columns are methods, ours of other methods are not what the column of SimpleNet speaks of.
         let by_method = matches!(experiment.show, Show::Categories { .. });
-        let own = experiment.variants.first().map(|variant| variant.name.as_str());
+        let is_own = |row: &Row| {
+            let variant = experiment.variants.iter().find(|variant| variant.name == row.variant);
+            variant.is_some_and(|variant| !variant.set.contains_key("method"))
+        };
         let rows: Vec<Row> = newest(&folder.rows(&experiment.id)?)
             .into_iter()
             .filter(|row| row.selection == Selection::Best && row.dataset == "mvtec")
-            .filter(|row| !by_method || own == Some(row.variant.as_str()))
+            .filter(|row| !by_method || is_own(row))
             .collect();
         for row in &rows {
             let what = format!("{} {} {} {}", row.variant, row.protocol, row.backbone, row.category);

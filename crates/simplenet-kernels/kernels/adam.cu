@@ -1,4 +1,4 @@
-// One update of Adam or AdamW, in PyTorch's order of operations. Reference: simplenet_kernels::candle_ops::adam_step on the
+// One update of Adam or AdamW, by PyTorch's formula. Reference: simplenet_kernels::candle_ops::adam_step on the
 // processor.
 #include "common.cuh"
 

@@ -6,18 +6,10 @@
 constexpr int MERGE_COLUMNS = 32;
 constexpr int MERGE_ROWS = 8;
 
-// Adds up column `column` and the one `width` further of partials [count, 2 width] in f64. Blocks of (32, 8) threads;
-// the threads with threadIdx.y == 0 get the sums.
-template <typename T> __device__ __forceinline__ double2 merge(const T* partials, int count, int width, int column) {
+// Adds up `first` and `second` of a column's threads; those with threadIdx.y == 0 get the sums. No template, because the emulator
+// cannot tell the shared memory of one.
+__device__ __forceinline__ double2 sum_of_column(double first, double second) {
     __shared__ double firsts[MERGE_ROWS][MERGE_COLUMNS], seconds[MERGE_ROWS][MERGE_COLUMNS];
-    double first = 0.0, second = 0.0;
-    if (column < width) {
-#pragma unroll 4
-        for (int row = threadIdx.y; row < count; row += MERGE_ROWS) {
-            first += double(partials[size_t(row) * 2 * width + column]);
-            second += double(partials[size_t(row) * 2 * width + width + column]);
-        }
-    }
     firsts[threadIdx.y][threadIdx.x] = first;
     seconds[threadIdx.y][threadIdx.x] = second;
     __syncthreads();
@@ -29,4 +21,18 @@ template <typename T> __device__ __forceinline__ double2 merge(const T* partials
         }
     }
     return sums;
+}
+
+// Adds up column `column` and the one `width` further of partials [count, 2 width] in f64. Blocks of (32, 8) threads;
+// the threads with threadIdx.y == 0 get the sums.
+template <typename T> __device__ __forceinline__ double2 merge(const T* partials, int count, int width, int column) {
+    double first = 0.0, second = 0.0;
+    if (column < width) {
+#pragma unroll 4
+        for (int row = threadIdx.y; row < count; row += MERGE_ROWS) {
+            first += double(partials[size_t(row) * 2 * width + column]);
+            second += double(partials[size_t(row) * 2 * width + width + column]);
+        }
+    }
+    return sum_of_column(first, second);
 }

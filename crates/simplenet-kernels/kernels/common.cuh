@@ -113,7 +113,8 @@ struct Shares {
     int begin, end;
 };
 // Waits until all `blocks` blocks that count `arrivals` have come here, and sees what they wrote. They run side by side,
-// because there are no more of them than processors, and each gets its own share.
+// because a grid that meets has no more blocks than there are processors, and a device has one stream of work; each gets its own
+// share.
 __device__ __forceinline__ Shares meet(int* arrivals, int block, int blocks) {
     __threadfence();
     __syncthreads();

@@ -192,7 +192,8 @@ proptest! {
     #[test]
     fn a_wide_block_is_its_definition_and_the_same_in_bands(
         batch in 1usize..3, height in 60usize..75, kernel in prop::sample::select(vec![3usize, 5]), stride in 1usize..3, padding in padding(),
-        image_kernel in prop::sample::select(vec![1usize, 3]), add in any::<bool>(), seed in any::<u32>(),
+        image_kernel in prop::sample::select(vec![1usize, 3]), add in any::<bool>(), more in any::<bool>(),
+        seed in any::<u32>(),
     ) {
         let (channels, width, columns) = (20, 200, 45);
         let seed = seed.into();
@@ -214,7 +215,14 @@ proptest! {
             residual: (add && same_size).then_some(ValueId::INPUT),
             ..conv(middle, (width, channels), 1, 1, seed + 6)
         });
-        let last = last.expect("the node fits");
+        let mut last = last.expect("the node fits");
+        if more {
+            // What reads it wants a border around it, and is the first step of another block.
+            let next = graph.conv(conv(last, (channels, width), 3, 1, seed + 9)).expect("the node fits");
+            let next = graph.conv(conv(next, (width, width), 3, width, seed + 12)).expect("the node fits");
+            let next = Conv { residual: Some(last), ..conv(next, (width, channels), 1, 1, seed + 15) };
+            last = graph.conv(next).expect("the node fits");
+        }
         let shape = [batch, channels, height, columns];
         assert_like_reference(&graph, &[last], shape);
         let images = values(shape.iter().product(), 7);

@@ -43,6 +43,7 @@ namespace patch {
 const emu::Kernel KERNELS[] = {
     KERNEL(faults, reverse_block),
     KERNEL(faults, reverse_copied),
+    KERNEL(faults, double_overlapping),
     KERNEL(faults, swap_neighbours),
     KERNEL(faults, multiply_tile_bf16),
     KERNEL(faults, multiply_tile_tf32),
@@ -127,7 +128,8 @@ const emu::Kernel KERNELS[] = {
 
 // Runs `kernel`; null or an error. `arguments` are pointers to the values, of the kinds that `signature` names.
 extern "C" const char* simplenet_emu_launch(const char* kernel, const char* signature, const unsigned* grid, const unsigned* block,
-                                            size_t shared, unsigned order, void* const* arguments) {
+                                            size_t shared, unsigned order, bool overlaps, void* const* arguments) {
+    emu::overlaps = overlaps;
     for (const emu::Kernel& known : KERNELS) {
         if (strcmp(known.name, kernel) == 0) return emu::launch(known, signature, grid, block, shared, order, arguments);
     }

@@ -25,6 +25,13 @@ extern "C" __global__ void reverse_copied(const float* from, float* to, int faul
     if (fault == 5) values[count + threadIdx.x] = 0.0f;
 }
 
+// to[i] = 2 from[i], in a launch that may overlap the one before.
+extern "C" __global__ void double_overlapping(const float* from, float* to, int fault) {
+    let_next_launch_begin();
+    if (fault == 0 || threadIdx.x != 40) wait_for_launch_before();
+    to[threadIdx.x] = 2.0f * from[threadIdx.x];
+}
+
 // to[i] = from[i ^ 1], within a warp by way of shared memory.
 extern "C" __global__ void swap_neighbours(const float* from, float* to, int fault) {
     __shared__ float values[64];

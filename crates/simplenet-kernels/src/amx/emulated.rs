@@ -1,5 +1,6 @@
 //! AMX in software, for tests: where the processor lacks the instructions it raises SIGILL, and the handler does what the
-//! instruction would have done, by Intel's manual. With AMX the processor does it itself.
+//! instruction would have done, by Intel's manual but for the last bits: sums are made in another order, and denormals kept.
+//! With AMX the processor does it itself.
 
 use std::cell::UnsafeCell;
 use std::ptr::copy_nonoverlapping;

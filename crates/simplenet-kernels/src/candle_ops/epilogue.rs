@@ -22,7 +22,7 @@ pub enum ImageLayout {
 
 /// `activation(x + bias + residual)` in one pass: what a convolution with batch norm folded into it leaves to do
 /// ([`crate::graph::Conv`]). `x` and the residual are `[N, C, H, W]` or `[N, H, W, C]`, as `layout` says, `bias` is `[C]`;
-/// the result has the shape of `x`, and the same bits on every device. NaN stays NaN.
+/// the result has the shape of `x`, and the same bits on every device, but for those of a NaN, which stays one.
 ///
 /// # Errors
 /// Where shapes do not fit, or a tensor is not contiguous or not f32.

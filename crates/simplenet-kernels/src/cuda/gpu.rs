@@ -479,11 +479,11 @@ impl Moment {
     }
 }
 
-/// `value` as a kernel's `int`.
+/// `value` as a kernel's `int`. The threads of a last block count up to 1023 further.
 pub(super) fn int(what: &str, value: usize) -> Result<i32> {
     match i32::try_from(value) {
-        Ok(value) => Ok(value),
-        Err(_) => bail!("{what} is {value}, more than one launch can count"),
+        Ok(value) if value <= i32::MAX - 1023 => Ok(value),
+        _ => bail!("{what} is {value}, more than one launch can count"),
     }
 }
 

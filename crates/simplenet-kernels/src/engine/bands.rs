@@ -20,6 +20,10 @@ const WHOLE_BYTES: usize = 1024 * 1024;
 /// What a band holds between the steps, about.
 const BAND_BYTES: usize = 256 * 1024;
 
+/// A thread begins its part of the rows by making those of the first output that its neighbour makes too. Where they were more
+/// than this share of what it needs, the steps run whole.
+const MOST_TWICE: f64 = 0.2;
+
 /// How three steps run band by band.
 pub(super) struct Band {
     /// Rows of the last step's output.
@@ -27,6 +31,18 @@ pub(super) struct Band {
     /// Elements of a band of the first step's output, and of both.
     wide: usize,
     pub(super) len: usize,
+    /// Rows of the last step's output in all, and of the first one's for each of them and beyond.
+    height: usize,
+    stride: usize,
+    halo: usize,
+}
+
+impl Band {
+    /// Whether bands are better for this many threads.
+    pub(super) fn suits(&self, parts: usize) -> bool {
+        let own = (self.height / parts * self.stride) as f64;
+        parts == 1 || self.halo as f64 <= MOST_TWICE * own
+    }
 }
 
 /// By step: whether three begin there that are better run in bands.
@@ -73,6 +89,9 @@ fn band<T: Element>(network: &Network<T>, places: &[Place], index: usize) -> Opt
         rows,
         wide: wide_len,
         len: wide_len + narrow_len,
+        height: narrow.height,
+        stride: middle.stride,
+        halo: middle.kernel.saturating_sub(middle.stride),
     })
 }
 

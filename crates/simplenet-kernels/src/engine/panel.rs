@@ -42,8 +42,8 @@ pub(super) type Strip<T> = [Group<T>; 2];
 ///
 /// # Safety (of every function that takes one)
 /// From the begin of each pixel's window on, `terms` elements can be read at each of `pieces`; `weights` holds that many
-/// terms of a whole block; `bias` the block's channels; at each pixel, the block's channels can be written at the output and read at
-/// the residual.
+/// terms of a whole block; `bias` the block's channels; at each pixel, the block's channels can be written at the output and
+/// read at the residual.
 pub(super) struct Panel<'a, T> {
     /// One to [`STRIPS`].
     pub(super) strips: &'a [Strip<T>],

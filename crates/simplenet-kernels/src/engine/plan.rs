@@ -200,8 +200,8 @@ fn allocate<T: Element>(network: &Network<T>, bands: &[Option<Band>], places: &m
             last_use[value] = index;
         }
     }
-    // Bands read the first input until they have made the last output, and keep what is between to themselves.
-    let first_of = |index: usize| (0..3).find(|before| *before <= index && bands[index - before].is_some());
+    // Bands read the first input until they have made the last output.
+    let ends_bands = |index: usize| index >= 2 && bands[index - 2].is_some();
     for (index, _) in bands.iter().enumerate().filter(|(_, band)| band.is_some()) {
         let input = network.steps[index].input;
         last_use[input] = last_use[input].max(index + 2);
@@ -210,12 +210,8 @@ fn allocate<T: Element>(network: &Network<T>, bands: &[Option<Band>], places: &m
     let mut alive: Vec<usize> = vec![0]; // by offset
     let mut arena = places[0].len().next_multiple_of(line);
     for (index, step) in network.steps.iter().enumerate() {
-        let in_bands = first_of(index);
-        if in_bands.is_some_and(|before| before < 2) {
-            continue;
-        }
         let lender = residual(step).filter(|&value| {
-            let dies = last_use[value] == index && value != step.input && in_bands.is_none();
+            let dies = last_use[value] == index && value != step.input && !ends_bands(index);
             dies && places[value].same_geometry(&places[step.output])
         });
         if let Some(lender) = lender {

@@ -41,11 +41,18 @@ pub(super) struct Pool<T>(Mutex<Vec<AlignedBuffer<T>>>);
 
 impl<T: Element> Pool<T> {
     pub(super) fn take(&self, len: usize) -> AlignedBuffer<T> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        match kept {
-            Some(buffer) if buffer.len() >= len => buffer,
-            _ => AlignedBuffer::zeroed(len),
-        }
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Where all are too short, one of them makes room: no more are kept than are in use at a time.
+        let fit = kept.iter().position(|buffer| buffer.len() >= len);
+        let taken = match fit {
+            Some(at) => Some(kept.swap_remove(at)),
+            None => {
+                kept.pop();
+                None
+            }
+        };
+        drop(kept);
+        taken.unwrap_or_else(|| AlignedBuffer::zeroed(len))
     }
 
     pub(super) fn give_back(&self, buffer: AlignedBuffer<T>) {
@@ -231,12 +238,12 @@ impl<T: Element> Network<T> {
         self.copy_outputs(plan, 0, jobs, &pointers, cut);
         let mut index = 0;
         while index < self.steps.len() {
-            let last = match plan.bands[index] {
-                Some(_) => {
+            let last = match &plan.bands[index] {
+                Some(band) if band.suits(parts) => {
                     bands::run(self, plan, index, &pointers, parts, cut);
                     index + 2
                 }
-                None => {
+                _ => {
                     self.run_step(plan, kept, index, &pointers, cut);
                     index
                 }

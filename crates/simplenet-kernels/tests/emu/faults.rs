@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::harness::{Argument, Array, ORDERS, Shape, arguments, launch};
+use crate::harness::{Argument, Array, ORDERS, Shape, arguments, launch, launch_overlapping};
 
 fn ramp(len: usize) -> Vec<f32> {
     (0..len).map(|i| i as f32 + 1.0).collect()
@@ -115,6 +115,30 @@ fn asynchronous_copies_count_only_when_waited_for() {
     for (fault, what) in [(1, "no wait"), (2, "no barrier"), (3, "a copy while others read")] {
         let runs = run("reverse_copied", shape, &from, &want, fault);
         assert!(some_wrong(&runs), "{what}: {runs:?}");
+    }
+}
+
+#[test]
+fn an_overlapping_launch_waits_in_every_thread() {
+    let from = ramp(64);
+    let want: Vec<f32> = from.iter().map(|value| 2.0 * value).collect();
+    for order in ORDERS {
+        let run = |fault: i32| {
+            let (from, to) = (Array::new(&from), Array::filled(64, 0.0_f32));
+            launch_overlapping(
+                "double_overlapping",
+                Shape::line(1, 64),
+                order,
+                &arguments![&from, &to, fault],
+            )?;
+            Ok::<_, String>(to.to_vec())
+        };
+        assert_eq!(run(0), Ok(want.clone()));
+        let error = run(1).unwrap_err();
+        assert!(
+            error.contains("thread (40, 0, 0): ends without having waited"),
+            "{error}"
+        );
     }
 }
 

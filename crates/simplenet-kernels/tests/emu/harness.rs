@@ -12,6 +12,7 @@ unsafe extern "C" {
         block: *const u32,
         shared: usize,
         order: u32,
+        overlaps: bool,
         arguments: *const *const c_void,
     ) -> *const c_char;
 }
@@ -164,6 +165,20 @@ impl Shape {
 
 /// Runs a kernel to its end.
 pub(crate) fn launch(kernel: &str, shape: Shape, order: u32, arguments: &[Argument<'_>]) -> Result<(), String> {
+    start(kernel, shape, order, false, arguments)
+}
+
+/// The same in a launch that may overlap the one before.
+pub(crate) fn launch_overlapping(
+    kernel: &str,
+    shape: Shape,
+    order: u32,
+    arguments: &[Argument<'_>],
+) -> Result<(), String> {
+    start(kernel, shape, order, true, arguments)
+}
+
+fn start(kernel: &str, shape: Shape, order: u32, overlaps: bool, arguments: &[Argument<'_>]) -> Result<(), String> {
     let mut signature = String::new();
     let mut values = Vec::new();
     for argument in arguments {
@@ -190,6 +205,7 @@ pub(crate) fn launch(kernel: &str, shape: Shape, order: u32, arguments: &[Argume
             shape.block.as_ptr(),
             shape.shared,
             order,
+            overlaps,
             pointers.as_ptr(),
         )
     };

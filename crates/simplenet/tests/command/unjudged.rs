@@ -118,7 +118,13 @@ fn links_to_folders_are_not_followed_and_said() {
     let new = folder.path().join("new");
     std::fs::create_dir(&new).unwrap();
     std::fs::copy(factory().test("good/000.png"), new.join("a.png")).unwrap();
-    std::os::unix::fs::symlink(&new, new.join("monday.png")).unwrap();
+    let elsewhere = folder.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::copy(factory().test("good/001.png"), elsewhere.join("b.png")).unwrap();
+    // Nothing is missed behind this one.
+    std::os::unix::fs::symlink(&new, new.join("circle")).unwrap();
+    assert_eq!(stderr(&predict(&[&new])), "");
+    std::os::unix::fs::symlink(&elsewhere, new.join("monday.png")).unwrap();
     let out = predict(&[&new, Path::new("--exit-code")]);
     let message = stderr(&out);
     assert_eq!((out.status.code(), lines(&out).len()), (Some(2), 1), "{message}");

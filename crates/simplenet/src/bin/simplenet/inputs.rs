@@ -137,7 +137,7 @@ fn walk(root: &Path, folder: &Path, found: &mut Found) {
         if is_folder {
             walk(root, &path, found);
         } else if path.is_dir() {
-            found.skipped.link(path);
+            found.skipped.link(root, path);
         } else if found.skipped.sift(&path) {
             let label = path.strip_prefix(root).unwrap_or(&path).to_owned();
             found.images.push(Input { path, label });

@@ -148,7 +148,9 @@ pub(crate) fn run(arguments: Predict, output: &Output) -> Result<Outcome> {
 impl Sink<'_> {
     /// Judges what was found, names without images first.
     fn all(&mut self, found: &Found) -> Result<()> {
-        if let Some(warning) = found.skipped.warning() {
+        let links = found.skipped.folders();
+        let links = links.map(|links| format!("{links}\n\nhint: name the folder itself, as another input"));
+        for warning in found.skipped.pictures().into_iter().chain(links) {
             self.output.say(&warning);
             self.outcome.unjudged = true;
         }

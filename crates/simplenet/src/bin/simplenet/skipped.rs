@@ -16,8 +16,9 @@ pub(crate) struct Skipped {
     count: usize,
     /// One of the files, and why.
     first: Option<(PathBuf, &'static str)>,
-    /// Links to folders.
-    links: Vec<PathBuf>,
+    /// Links to folders elsewhere, and one of them.
+    links: usize,
+    first_link: Option<PathBuf>,
 }
 
 impl Skipped {
@@ -41,30 +42,35 @@ impl Skipped {
         false
     }
 
-    /// Counts a link to a folder, which is not followed: it may lead in a circle.
-    pub(crate) fn link(&mut self, path: PathBuf) {
-        self.links.push(path);
+    /// Counts a link to a folder, which is not followed: it may lead in a circle. One that leads to a folder below `root` is
+    /// none to speak of, as that folder is looked into.
+    pub(crate) fn link(&mut self, root: &Path, path: PathBuf) {
+        let within = |root: &Path| Some(path.canonicalize().ok()?.starts_with(root.canonicalize().ok()?));
+        if within(root) != Some(true) {
+            self.links += 1;
+            self.first_link.get_or_insert(path);
+        }
     }
 
-    /// A warning, unless there is nothing to warn of.
-    pub(crate) fn warning(&self) -> Option<String> {
-        let pictures = self.first.as_ref().map(|(path, reason)| {
-            let pictures = match self.count {
-                1 => "1 picture is".to_string(),
-                more => format!("{more} pictures are"),
-            };
-            format!("warning: {pictures} not judged, such as {}: {reason}", path.display())
-        });
-        let links = self.links.first().map(|path| {
-            let links = match self.links.len() {
-                1 => "1 link to a folder is".to_string(),
-                more => format!("{more} links to folders are"),
-            };
-            let path = path.display();
-            format!("warning: {links} not followed, such as {path}\n\nhint: name the folder itself, as another input")
-        });
-        let warnings: Vec<String> = pictures.into_iter().chain(links).collect();
-        (!warnings.is_empty()).then(|| warnings.join("\n"))
+    /// What to say of pictures that are passed over, if there are any.
+    pub(crate) fn pictures(&self) -> Option<String> {
+        let (path, reason) = self.first.as_ref()?;
+        let pictures = match self.count {
+            1 => "1 picture is".to_string(),
+            more => format!("{more} pictures are"),
+        };
+        let path = path.display();
+        Some(format!("warning: {pictures} not judged, such as {path}: {reason}"))
+    }
+
+    /// What to say of links to folders.
+    pub(crate) fn folders(&self) -> Option<String> {
+        let path = self.first_link.as_ref()?.display();
+        let links = match self.links {
+            1 => "1 link to a folder is".to_string(),
+            more => format!("{more} links to folders are"),
+        };
+        Some(format!("warning: {links} not followed, such as {path}"))
     }
 }
 

@@ -50,13 +50,16 @@ pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
     ));
     let mut arrivals: HashMap<PathBuf, Arrival> = HashMap::new();
     let mut outcome = Outcome::default();
+    let mut said = [false; 2];
     loop {
         let files = match inputs::folder(&arguments.folder) {
             Ok((files, skipped)) => {
-                // Once: it would be said again with every look at the folder.
-                if let (Some(warning), false) = (skipped.warning(), outcome.unjudged) {
-                    output.say(&warning);
-                    outcome.unjudged = true;
+                // Once each: they would be said again with every look at the folder.
+                for (warning, said) in [skipped.pictures(), skipped.folders()].into_iter().zip(&mut said) {
+                    if let (Some(warning), false) = (warning, *said) {
+                        output.say(&warning);
+                        (*said, outcome.unjudged) = (true, true);
+                    }
                 }
                 files
             }
