@@ -1,4 +1,5 @@
-//! A ResNet with random weights, for timings where there are no pretrained ones: the time does not depend on them.
+//! A ResNet with random weights, for timings where there are no pretrained ones: the time does not depend on them. And pictures
+//! as noisy as a camera's.
 
 use std::path::{Path, PathBuf};
 
@@ -48,6 +49,20 @@ pub(crate) fn weights(arch: Arch, folder: &Path) -> Result<PathBuf> {
     file.extend(data);
     write_atomic(&path, &file)?;
     Ok(path)
+}
+
+/// The image at another side, with the grain of a sensor: a smooth enlargement would decode too fast.
+pub(crate) fn enlarged(image: &image::RgbImage, side: u32) -> image::RgbImage {
+    if image.dimensions() == (side, side) {
+        return image.clone();
+    }
+    let mut large = image::imageops::resize(image, side, side, image::imageops::FilterType::Triangle);
+    let mut state = 1_u32;
+    for value in large.iter_mut() {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *value = value.saturating_add((state >> 30) as u8);
+    }
+    large
 }
 
 /// The convolutions of torchvision's ResNets from the stem to layer3.

@@ -31,8 +31,9 @@ pub(super) struct Band {
     /// Elements of a band of the first step's output, and of both.
     wide: usize,
     pub(super) len: usize,
-    /// Rows of the last step's output in all, and of the first one's for each of them and beyond.
+    /// Rows of the last step's output in all.
     height: usize,
+    /// Rows of the first step's output that each of them adds, and that a part takes beyond.
     stride: usize,
     halo: usize,
 }

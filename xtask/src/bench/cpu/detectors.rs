@@ -14,6 +14,7 @@ use simplenet_report::Benchmark;
 
 use super::{BATCHES, Bench, Network, PRECISIONS, pool};
 use crate::bench::measure::measure;
+use crate::bench::random::enlarged;
 
 /// Sides of the photographs, in pixels: the procedural set's, and a camera's.
 const SIDES: [u32; 2] = [256, 1024];
@@ -55,20 +56,6 @@ impl Photographs {
             defective: paths,
         })
     }
-}
-
-/// The image at another side, with the grain of a sensor: a smooth enlargement would decode too fast.
-fn enlarged(image: &image::RgbImage, side: u32) -> image::RgbImage {
-    if image.dimensions() == (side, side) {
-        return image.clone();
-    }
-    let mut large = image::imageops::resize(image, side, side, image::imageops::FilterType::Triangle);
-    let mut state = 1_u32;
-    for value in large.iter_mut() {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        *value = value.saturating_add((state >> 30) as u8);
-    }
-    large
 }
 
 fn train(network: &Network, precision: Precision, photographs: &Photographs) -> Result<Detector> {

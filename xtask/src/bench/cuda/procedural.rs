@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use image::RgbImage;
 use image::imageops::{FilterType, resize};
 use rayon::prelude::*;
 use simplenet_data::toy::{CATEGORIES, Shot, render};
 use simplenet_data::{Dataset, mvtec};
+
+use crate::bench::random::enlarged;
 
 /// A set of images, drawn once.
 pub(super) struct Drawing {
@@ -57,7 +58,7 @@ impl Drawing {
         };
         let rendered = render(0, &CATEGORIES[0], shot);
         let path = folder.join(format!("{part}/{index:03}.png"));
-        enlarged(rendered.image, self.side)
+        enlarged(&rendered.image, self.side)
             .save(&path)
             .with_context(|| format!("failed to write `{}`", path.display()))?;
         if let Some(mask) = rendered.mask {
@@ -70,16 +71,32 @@ impl Drawing {
     }
 }
 
-/// The image at another side, with the grain of a sensor: a smooth enlargement would decode too fast.
-fn enlarged(image: RgbImage, side: u32) -> RgbImage {
-    if image.dimensions() == (side, side) {
-        return image;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drawing_is_a_category_whose_defects_have_masks_of_their_size() {
+        let cache = tempfile::tempdir().unwrap();
+        let drawing = Drawing {
+            name: "small",
+            side: 300,
+            counts: [2, 2, 4],
+        };
+        let dataset = drawing.load(cache.path()).unwrap();
+        let anomalous = dataset.test.iter().filter(|sample| sample.anomalous).count();
+        assert_eq!((dataset.train.len(), dataset.test.len(), anomalous), (2, 6, 4));
+        let folder = cache.path().join("procedural-bench/small");
+        for index in 0..4 {
+            let mask = image::open(folder.join(format!("ground_truth/bad/{index:03}_mask.png"))).unwrap();
+            let mask = mask.into_luma8();
+            assert_eq!(mask.dimensions(), (300, 300));
+            assert!(mask.pixels().any(|pixel| pixel.0[0] > 127), "mask {index} is empty");
+        }
+        // An interrupted drawing begins again, a complete one is kept.
+        std::fs::remove_file(folder.join("test/good/001.png")).unwrap();
+        assert_eq!(drawing.load(cache.path()).unwrap().test.len(), 5);
+        std::fs::remove_file(folder.join("complete")).unwrap();
+        assert_eq!(drawing.load(cache.path()).unwrap().test.len(), 6);
     }
-    let mut large = resize(&image, side, side, FilterType::CatmullRom);
-    let mut state = 1_u32;
-    for value in large.iter_mut() {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        *value = value.saturating_add((state >> 30) as u8);
-    }
-    large
 }
