@@ -108,26 +108,8 @@ __device__ __forceinline__ void let_next_launch_begin() {
 #endif
 }
 
-// Of work that is cut into as many shares as there are blocks for it, what one of them does: [begin, end).
-struct Shares {
-    int begin, end;
-};
-// Waits until all `blocks` blocks that count `arrivals` have come here, and sees what they wrote. They run side by side,
-// because a grid that meets has no more blocks than there are processors, and a device has one stream of work; each gets its own
-// share.
-__device__ __forceinline__ Shares meet(int* arrivals, int block, int blocks) {
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        atomicAdd(arrivals, 1);
-        while (*reinterpret_cast<volatile int*>(arrivals) < blocks) {}
-        __threadfence();
-        // The last one to leave makes the count ready for the next launch.
-        if (atomicAdd(arrivals, 1) == 2 * blocks - 1) *arrivals = 0;
-    }
-    __syncthreads();
-    return {block, block + 1};
-}
+// In a loop that waits for other blocks.
+__device__ __forceinline__ void let_other_blocks_run() {}
 
 // 16 bytes from global to shared memory, behind the back of the registers; zeros where `valid` is not.
 __device__ __forceinline__ void cp_async16(void* shared, const void* global, bool valid) {
@@ -165,3 +147,18 @@ __device__ __forceinline__ void mma_tf32_m16n8k8(float (&d)[4], const uint32_t (
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 #endif
+
+// Waits until all `blocks` blocks that count `arrivals` have come here, and sees what they wrote. They run side by side, because
+// a grid that meets has no more blocks than there are processors, and a device has one stream of work.
+__device__ __forceinline__ void meet(int* arrivals, int blocks) {
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        atomicAdd(arrivals, 1);
+        while (*reinterpret_cast<volatile int*>(arrivals) < blocks) let_other_blocks_run();
+        __threadfence();
+        // The last one to leave makes the count ready for the next launch.
+        if (atomicAdd(arrivals, 1) == 2 * blocks - 1) *arrivals = 0;
+    }
+    __syncthreads();
+}

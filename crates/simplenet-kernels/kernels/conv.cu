@@ -288,8 +288,8 @@ __device__ __forceinline__ void conv_products(const ConvShape& s, const T* input
             load_piece(staged_at(unit), values);
             store_piece(&partials[(size_t(blockIdx.z) * UNITS + unit) * UNIT], values);
         }
-        const Shares shares = meet(&arrivals[tile_index], blockIdx.z, s.splits);
-        const int begin = UNITS * shares.begin / s.splits, end = UNITS * shares.end / s.splits;
+        meet(&arrivals[tile_index], s.splits);
+        const int begin = UNITS * blockIdx.z / s.splits, end = UNITS * (blockIdx.z + 1) / s.splits;
 #pragma unroll 1
         for (int unit = begin + threadIdx.x; unit < end; unit += THREADS) {
             if (!is_inside(unit)) continue;

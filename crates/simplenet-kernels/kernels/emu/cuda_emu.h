@@ -1,10 +1,14 @@
-// CUDA C++ on the host, for tests: a block at a time, every thread a fibre, with the scheduler as adversary.
+// CUDA C++ on the host, for tests: every thread a fibre, with the scheduler as adversary.
 //
 // What CUDA leaves open, the emulator decides against the program:
 // - A warp runs alone until it can go no further (orders FORWARD and BACKWARD) or warps alternate at random; within a warp
 //   the lanes run one after the other between collectives. So a missing barrier shows as a result that is wrong or that
 //   differs between orders.
 // - Shared memory holds NaN and -1 (all bits set) when a block begins.
+// - Blocks run one after the other, each as far as it can: one that waits for others gives way to them, and no more than
+//   PROCESSORS are under way. Blocks that wait for what never comes are an error.
+// - A launch that may overlap the one before has begun, on as many blocks as there are processors, before that one does
+//   anything but begin; so what it reads too early is old, and what it writes too early is overwritten or read.
 // - An asynchronous copy spoils its target when it is issued and writes the data when it is waited for. Matrix products of
 //   warpgroups happen when they are waited for, in BACKWARD when they are issued.
 // - Each array ends at a page that must not be touched; static arrays are checked by the compiler's sanitizers, which trap.
@@ -100,8 +104,9 @@ inline __nv_bfloat16 __ushort_as_bfloat16(unsigned short bits) { return {bits}; 
 namespace emu {
 
 enum Order : unsigned { FORWARD = 0, BACKWARD = 1 };  // and any larger number: random with that seed
-enum Wait { RUNS, AT_WARP, AT_BLOCK, ENDED };
+enum Wait { RUNS, AT_WARP, AT_BLOCK, AT_LAUNCH, SPINS, ENDED };
 constexpr unsigned WARP = 32, MAX_THREADS = 1024, MAX_SHARED = 227 * 1024;
+constexpr unsigned PROCESSORS = 6;
 constexpr size_t STACK = 128 * 1024;
 
 struct Place {
@@ -114,7 +119,8 @@ using Meaning = void (*)(void* const* operands, unsigned mask);
 
 struct Copy {
     char* to;
-    const char* from;  // null: zeros
+    const char* from;  // null: `values`
+    char values[16];
 };
 struct Product {
     float* sums;
@@ -138,12 +144,12 @@ struct Thread {
     unsigned mask;
     void* operands;
     Place place;
-    bool waited;  // for the launch before
+    bool has_waited;  // for the launch before
     Groups<Copy>* copies;
     Groups<Product>* products;
 };
 
-inline Thread threads[MAX_THREADS];
+inline Thread* threads;  // of the block that runs
 inline Thread* current;
 inline unsigned thread_count;
 inline dim3 grid_size, block_size, block;
@@ -156,8 +162,9 @@ inline const char* kernel_name;
 inline char message[512];
 inline bool failed;
 inline int votes, block_votes;
-inline bool overlaps;  // the launch may begin before the one ahead of it has ended
-inline void (*body)();
+inline bool launch_before_runs;
+// Grows when something happens that others may wait for.
+inline uint64_t progress;
 
 extern "C" char __start_emu_shared[], __stop_emu_shared[];
 extern "C" void emu_switch(void** save, void* load);
@@ -201,10 +208,11 @@ inline void collective(Meaning meaning, unsigned mask, void* operands, Place pla
     to_scheduler();
 }
 
-inline void barrier(Place place) {
-    current->wait = AT_BLOCK, current->place = place;
+inline void wait(Wait wait, Place place) {
+    current->wait = wait, current->place = place;
     to_scheduler();
 }
+inline void barrier(Place place) { emu::wait(AT_BLOCK, place); }
 
 // ------------------------------------------------------------------------------------- copies and products under way
 
@@ -323,6 +331,7 @@ inline int __all_sync(unsigned mask, int predicate, EMU_HERE) { return __ballot_
 template <typename T> inline T emu_atomic(T* at, T value) {
     const T old = *at;
     *at = value;
+    ++emu::progress;
     return old;
 }
 template <typename T> inline T atomicAdd(T* at, T value) { return emu_atomic(at, T(*at + value)); }
@@ -335,17 +344,12 @@ template <typename T> inline T atomicInc(T* at, T limit) { return emu_atomic(at,
 
 // ------------------------------------------------------------------------------------------------ launches and blocks
 
-inline void wait_for_launch_before() { emu::current->waited = true; }
-inline void let_next_launch_begin() {}
-struct Shares {
-    int begin, end;
-};
-// Blocks run one after the other here, so the last one to come does everybody's share.
-inline Shares meet(int* arrivals, int, int blocks) {
-    const bool is_last = emu::current->number == 0 && atomicAdd(arrivals, 1) == blocks - 1;
-    if (is_last) *arrivals = 0;
-    return {0, __syncthreads_or(is_last) ? blocks : 0};
+inline void wait_for_launch_before(EMU_HERE) {
+    if (emu::launch_before_runs) emu::wait(emu::AT_LAUNCH, {file, line});
+    emu::current->has_waited = true;
 }
+inline void let_next_launch_begin() {}
+inline void let_other_blocks_run(EMU_HERE) { emu::wait(emu::SPINS, {file, line}); }
 
 // --------------------------------------------------------------------------------------- copies and matrix instructions
 
@@ -354,14 +358,17 @@ inline void cp_async16(void* shared, const void* global, bool valid) {
     if (uintptr_t(shared) % 16 || uintptr_t(global) % 16) emu::fail("cp_async16 between addresses that are not multiples of 16");
     memset(shared, 0xff, 16);
     if (valid) (void)*static_cast<const volatile char*>(global);  // fails here rather than at the wait
-    emu::issue(emu::groups_of(emu::current->copies), emu::Copy{static_cast<char*>(shared), valid ? static_cast<const char*>(global) : nullptr});
+    emu::Copy copy{static_cast<char*>(shared), static_cast<const char*>(global), {}};
+    // The hardware may read at any time until the wait, so here it reads early what must not be read early.
+    if (valid && emu::launch_before_runs) memcpy(copy.values, global, 16);
+    if (!valid || emu::launch_before_runs) copy.from = nullptr;
+    emu::issue(emu::groups_of(emu::current->copies), copy);
 }
 inline void cp_async16_cached(void* shared, const void* global, bool valid) { cp_async16(shared, global, valid); }
 inline void cp_async_commit() { emu::commit(emu::groups_of(emu::current->copies)); }
 template <int N> inline void cp_async_wait() {
     emu::wait_for(emu::groups_of(emu::current->copies), N, [](const emu::Copy& copy) {
-        if (copy.from) memcpy(copy.to, copy.from, 16);
-        else memset(copy.to, 0, 16);
+        memcpy(copy.to, copy.from ? copy.from : copy.values, 16);
     });
 }
 

@@ -3,12 +3,12 @@
 // With it, a program built for CUDA runs its device code on the host, through the same driver calls with the same arguments:
 // scripts/emulated-gpu.sh makes it, and LD_LIBRARY_PATH puts it in the place of the real ones. It is for tests, so it is strict:
 // - fresh memory holds NaN, and every allocation ends at a page that must not be touched;
-// - a kernel that fails on the emulator fails its launch, with the reason on standard error;
+// - a launch ends when a later call wants its results or the next launch has begun; one that fails on the emulator fails that
+//   call, with the reason on standard error;
 // - dynamic shared memory beyond 48 KiB must have been asked for;
 // - while a launch list is captured, whatever would not be in it is an error, and nothing runs until the list is launched.
 // SIMPLENET_EMULATED_CAPABILITY (default 9.0) is its compute capability, SIMPLENET_EMULATED_ORDER (default 2: random) the order
 // of warps and lanes.
-#include <array>
 #include <chrono>
 #include <map>
 #include <memory>
@@ -31,7 +31,6 @@ using Work = std::function<int()>;
 
 struct Function {
     const emu::Kernel* kernel;
-    std::vector<size_t> sizes;  // of the parameters
     size_t shared_limit = 48 * 1024;
 };
 struct Event {
@@ -64,21 +63,33 @@ int say(int result, const char* what) {
     return result;
 }
 
+int say_fault(const std::string& fault) { return fault.empty() ? SUCCESS : say(LAUNCH_FAILED, fault.c_str()); }
+// Waits for all launches.
+int synchronize() { return say_fault(emu::queue.finish()); }
+
 // Runs now, or when the list under capture is launched.
 int run(Stream& stream, Work work) {
     if (!stream.captured) return work();
     stream.captured->push_back(std::move(work));
     return SUCCESS;
 }
+// The same for what is no launch, and comes after all of those before it.
+int run_alone(Stream& stream, Work work) {
+    return run(stream, [work = std::move(work)] {
+        const int result = synchronize();
+        return result ? result : work();
+    });
+}
 
-// For what cannot be captured.
+// For what cannot be captured, and comes after all launches.
 #define NOT_IN_CAPTURE(handle)                                                \
     std::lock_guard guard(lock);                                              \
     if (stream_of(handle).captured) {                                         \
         stream_of(handle).spoilt = true;                                      \
         fprintf(stderr, "emulated GPU: %s during a capture\n", __func__);     \
         return CAPTURE_UNSUPPORTED;                                           \
-    }
+    }                                                                         \
+    if (const int result = synchronize()) return result;
 #define MAY_BE_CAPTURED std::lock_guard guard(lock)
 
 // Whether [address, address + bytes) lies in one allocation.
@@ -109,17 +120,6 @@ int release(uint64_t address) {
     munmap(found->second.first, found->second.second);
     allocations.erase(found);
     return SUCCESS;
-}
-
-int launch(const Function& function, const unsigned (&grid)[3], const unsigned (&block)[3], unsigned shared,
-           bool overlaps, const std::vector<std::vector<char>>& values) {
-    std::vector<void*> places;
-    for (const auto& value : values) places.push_back(const_cast<char*>(value.data()));
-    char signature[256] = "";
-    function.kernel->signature(signature);
-    emu::overlaps = overlaps;
-    const char* fault = emu::launch(*function.kernel, signature, grid, block, shared, unsigned(setting("SIMPLENET_EMULATED_ORDER", 2)), places.data());
-    return fault ? say(LAUNCH_FAILED, fault) : SUCCESS;
 }
 
 float read(const void* matrix, int type, size_t at) {
@@ -180,7 +180,7 @@ int cuDeviceGetAttribute(int* value, int attribute, int) {
     const char* capability = getenv("SIMPLENET_EMULATED_CAPABILITY");
     if (!capability) capability = "9.0";
     switch (attribute) {
-    case PROCESSORS: *value = 6; break;
+    case PROCESSORS: *value = emu::PROCESSORS; break;
     case CAPABILITY_MAJOR: *value = atoi(capability); break;
     case CAPABILITY_MINOR: *value = strchr(capability, '.') ? atoi(strchr(capability, '.') + 1) : 0; break;
     case SHARED_MEMORY: *value = emu::MAX_SHARED; break;
@@ -194,7 +194,10 @@ int cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
 int cuCtxSetCurrent(void* context) { return current_context = context, SUCCESS; }
 int cuCtxGetCurrent(void** context) { return *context = current_context, SUCCESS; }
 int cuCtxGetDevice(int* device) { return *device = 0, SUCCESS; }
-int cuCtxSynchronize() { return SUCCESS; }
+int cuCtxSynchronize() {
+    std::lock_guard guard(lock);
+    return synchronize();
+}
 int cuMemGetInfo_v2(size_t* unused, size_t* total) { return *unused = *total = MEMORY, SUCCESS; }
 int cuStreamCreate(void** stream, unsigned) { return *stream = new Stream, SUCCESS; }
 int cuStreamCreateWithPriority(void** stream, unsigned, int) { return *stream = new Stream, SUCCESS; }
@@ -266,12 +269,12 @@ int cuMemcpyDtoH_v2(void* to, uint64_t from, size_t bytes) { return cuMemcpyDtoH
 int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void* stream) {
     MAY_BE_CAPTURED;
     if (!allocated(from, bytes) || !allocated(to, bytes)) return say(INVALID_VALUE, "a copy on the device outside an allocation");
-    return run(stream_of(stream), [=] { return memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes), SUCCESS; });
+    return run_alone(stream_of(stream), [=] { return memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes), SUCCESS; });
 }
 int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void* stream) {
     MAY_BE_CAPTURED;
     if (!allocated(to, bytes)) return say(INVALID_VALUE, "a fill outside an allocation");
-    return run(stream_of(stream), [=] { return memset(reinterpret_cast<void*>(to), value, bytes), SUCCESS; });
+    return run_alone(stream_of(stream), [=] { return memset(reinterpret_cast<void*>(to), value, bytes), SUCCESS; });
 }
 
 // ------------------------------------------------------------------------------------------------------------ events
@@ -299,12 +302,7 @@ int cuModuleGetFunction(void** function, void*, const char* name) {
     for (const emu::Kernel& kernel : KERNELS) {
         if (strcmp(kernel.name, name) != 0) continue;
         Function& known = functions[name];
-        if (!known.kernel) {
-            known.kernel = &kernel;
-            char signature[256] = "";
-            kernel.signature(signature);
-            for (const char* at = signature; *at; at = strchr(at, ' ') + 1) known.sizes.push_back(size_t(atoi(at + 1)));
-        }
+        known.kernel = &kernel;
         return *function = &known, SUCCESS;
     }
     return NOT_FOUND;
@@ -320,15 +318,12 @@ int launch_kernel(void* function, const unsigned (&grid)[3], const unsigned (&bl
     MAY_BE_CAPTURED;
     const Function& known = *static_cast<Function*>(function);
     if (shared > known.shared_limit) return say(INVALID_VALUE, "more dynamic shared memory than was asked for");
-    std::vector<std::vector<char>> values;
-    for (size_t i = 0; i < known.sizes.size(); ++i) {
-        const char* from = static_cast<const char*>(parameters[i]);
-        values.emplace_back(from, from + known.sizes[i]);
-    }
-    const std::array<unsigned, 3> blocks = {grid[0], grid[1], grid[2]}, threads = {block[0], block[1], block[2]};
-    return run(stream_of(stream), [=, values = std::move(values)] {
-        return launch(known, {blocks[0], blocks[1], blocks[2]}, {threads[0], threads[1], threads[2]}, shared, overlaps, values);
-    });
+    char signature[256] = "";
+    known.kernel->signature(signature);
+    const emu::Shape shape{{grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, shared, overlaps};
+    const auto order = unsigned(setting("SIMPLENET_EMULATED_ORDER", 2));
+    const emu::Launch launch(*known.kernel, signature, shape, order, parameters);
+    return run(stream_of(stream), [launch] { return say_fault(emu::queue.add(std::make_unique<emu::Launch>(launch))); });
 }
 int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared,
                    void* stream, void** parameters, void**) {
@@ -383,7 +378,7 @@ int cublasGemmEx(void* handle, int transpose_a, int transpose_b, int m, int n, i
         return say(7, "a product reaches outside its matrices");
     }
     const float by = *static_cast<const float*>(alpha), keep = *static_cast<const float*>(beta);
-    return run(*static_cast<Blas*>(handle)->stream, [=] {
+    return run_alone(*static_cast<Blas*>(handle)->stream, [=] {
         multiply(transpose_a, transpose_b, m, n, k, by, a, type_a, lda, b, type_b, ldb, keep, c, type_c, ldc);
         return SUCCESS;
     });

@@ -44,6 +44,7 @@ const emu::Kernel KERNELS[] = {
     KERNEL(faults, reverse_block),
     KERNEL(faults, reverse_copied),
     KERNEL(faults, double_overlapping),
+    KERNEL(faults, sum_of_blocks),
     KERNEL(faults, swap_neighbours),
     KERNEL(faults, multiply_tile_bf16),
     KERNEL(faults, multiply_tile_tf32),
@@ -126,12 +127,23 @@ const emu::Kernel KERNELS[] = {
 };
 }  // namespace
 
-// Runs `kernel`; null or an error. `arguments` are pointers to the values, of the kinds that `signature` names.
+// Has `kernel` run behind the launches before it; null or what went wrong with one of them. `arguments` are pointers to the
+// values, of the kinds that `signature` names.
 extern "C" const char* simplenet_emu_launch(const char* kernel, const char* signature, const unsigned* grid, const unsigned* block,
                                             size_t shared, unsigned order, bool overlaps, void* const* arguments) {
-    emu::overlaps = overlaps;
+    static std::string fault;
+    const emu::Shape shape{{grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, shared, overlaps};
     for (const emu::Kernel& known : KERNELS) {
-        if (strcmp(known.name, kernel) == 0) return emu::launch(known, signature, grid, block, shared, order, arguments);
+        if (strcmp(known.name, kernel) != 0) continue;
+        fault = emu::queue.add(std::make_unique<emu::Launch>(known, signature, shape, order, arguments));
+        return fault.empty() ? nullptr : fault.c_str();
     }
     return "no such kernel in kernels/emu/emulator.cc";
+}
+
+// Waits for all launches; null or what went wrong with one of them.
+extern "C" const char* simplenet_emu_finish() {
+    static std::string fault;
+    fault = emu::queue.finish();
+    return fault.empty() ? nullptr : fault.c_str();
 }

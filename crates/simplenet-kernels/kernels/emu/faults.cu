@@ -27,9 +27,22 @@ extern "C" __global__ void reverse_copied(const float* from, float* to, int faul
 
 // to[i] = 2 from[i], in a launch that may overlap the one before.
 extern "C" __global__ void double_overlapping(const float* from, float* to, int fault) {
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
     let_next_launch_begin();
-    if (fault == 0 || threadIdx.x != 40) wait_for_launch_before();
-    to[threadIdx.x] = 2.0f * from[threadIdx.x];
+    const float early = fault == 2 ? from[i] : 0.0f;
+    if (fault == 3) to[i] = 0.0f;
+    if (fault != 1 || i != 40) wait_for_launch_before();
+    to[i] = 2.0f * (fault == 2 ? early : from[i]);
+}
+
+// Every block puts down its number plus one and, when all have met, adds up what is there.
+extern "C" __global__ void sum_of_blocks(float* parts, int* arrivals, float* sums, int fault) {
+    if (threadIdx.x == 0) parts[blockIdx.x] = float(blockIdx.x + 1);
+    if (fault == 1) __syncthreads();
+    else if (fault != 2 || blockIdx.x != 1) meet(arrivals, gridDim.x);
+    float sum = 0.0f;
+    for (int i = 0; i < int(gridDim.x); ++i) sum += parts[i];
+    sums[blockIdx.x * blockDim.x + threadIdx.x] = sum;
 }
 
 // to[i] = from[i ^ 1], within a warp by way of shared memory.

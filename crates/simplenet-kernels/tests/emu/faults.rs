@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::harness::{Argument, Array, ORDERS, Shape, arguments, launch, launch_overlapping};
+use crate::harness::{Argument, Array, Launch, ORDERS, Shape, arguments, launch, launch_all};
 
 fn ramp(len: usize) -> Vec<f32> {
     (0..len).map(|i| i as f32 + 1.0).collect()
@@ -118,27 +118,99 @@ fn asynchronous_copies_count_only_when_waited_for() {
     }
 }
 
+/// Doubles twice, in two launches of which the second may overlap the first; the second has the fault.
+fn double_twice(order: u32, fault: i32) -> Result<Vec<f32>, String> {
+    let blocks = 8;
+    let shape = Shape::line(blocks, 64);
+    let len = 64 * blocks as usize;
+    let (from, once, twice) = (
+        Array::new(&ramp(len)),
+        Array::filled(len, 0.0_f32),
+        Array::filled(len, 0.0_f32),
+    );
+    let first = arguments![&from, &once, 0];
+    // Fault 3 writes to what the first launch reads.
+    let second = arguments![&once, if fault == 3 { &from } else { &twice }, fault];
+    let launch = |overlaps, arguments| Launch {
+        kernel: "double_overlapping",
+        shape,
+        order,
+        overlaps,
+        arguments,
+    };
+    launch_all(&[launch(false, &first), launch(true, &second)])?;
+    Ok(if fault == 3 { once } else { twice }.to_vec())
+}
+
 #[test]
 fn an_overlapping_launch_waits_in_every_thread() {
-    let from = ramp(64);
-    let want: Vec<f32> = from.iter().map(|value| 2.0 * value).collect();
+    let want: Vec<f32> = ramp(512).iter().map(|value| 4.0 * value).collect();
     for order in ORDERS {
-        let run = |fault: i32| {
-            let (from, to) = (Array::new(&from), Array::filled(64, 0.0_f32));
-            launch_overlapping(
-                "double_overlapping",
-                Shape::line(1, 64),
-                order,
-                &arguments![&from, &to, fault],
-            )?;
-            Ok::<_, String>(to.to_vec())
-        };
-        assert_eq!(run(0), Ok(want.clone()));
-        let error = run(1).unwrap_err();
+        assert_eq!(double_twice(order, 0), Ok(want.clone()));
+        let error = double_twice(order, 1).unwrap_err();
         assert!(
             error.contains("thread (40, 0, 0): ends without having waited"),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn what_an_overlapping_launch_does_too_early_shows_as_wrong_results() {
+    for order in ORDERS {
+        // It reads what the first launch is going to write, or spoils what that one is going to read.
+        for (fault, factor) in [(2, 4.0), (3, 2.0)] {
+            let want: Vec<f32> = ramp(512).iter().map(|value| factor * value).collect();
+            assert_ne!(
+                double_twice(order, fault).unwrap(),
+                want,
+                "fault {fault}, order {order}"
+            );
+        }
+    }
+}
+
+#[test]
+fn blocks_that_meet_see_what_all_of_them_wrote() {
+    let run = |order: u32, blocks: u32, fault: i32| {
+        let (parts, arrivals) = (Array::filled(blocks as usize, f32::NAN), Array::filled(1, 0_i32));
+        let sums = Array::filled(32 * blocks as usize, 0.0_f32);
+        // Twice, since the first time leaves the count of arrivals to the second.
+        for _ in 0..2 {
+            let arguments = arguments![&parts, &arrivals, &sums, fault];
+            launch("sum_of_blocks", Shape::line(blocks, 32), order, &arguments)?;
+        }
+        let want = (blocks * (blocks + 1) / 2) as f32;
+        Ok::<_, String>(sums.to_vec().iter().all(|sum| *sum == want) && arrivals.to_vec() == [0])
+    };
+    for order in ORDERS {
+        for blocks in [1, 2, 5, 6] {
+            assert_eq!(run(order, blocks, 0), Ok(true), "{blocks} blocks, order {order}");
+        }
+        let error = run(order, 5, 2).unwrap_err();
+        assert!(
+            error.contains("for other blocks, which never come; 5 of 5 have begun"),
+            "{error}"
+        );
+        // More than there are processors.
+        let error = run(order, 8, 0).unwrap_err();
+        assert!(error.contains("6 of 8 have begun, and 6 can be under way"), "{error}");
+    }
+}
+
+#[test]
+fn blocks_that_do_not_meet_miss_what_others_write() {
+    for order in ORDERS {
+        let (parts, arrivals) = (Array::filled(5, f32::NAN), Array::filled(1, 0_i32));
+        let sums = Array::filled(32 * 5, 0.0_f32);
+        launch(
+            "sum_of_blocks",
+            Shape::line(5, 32),
+            order,
+            &arguments![&parts, &arrivals, &sums, 1],
+        )
+        .unwrap();
+        assert!(sums.to_vec().iter().any(|sum| sum.is_nan()), "order {order}");
     }
 }
 

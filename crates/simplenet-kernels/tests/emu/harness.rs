@@ -15,6 +15,7 @@ unsafe extern "C" {
         overlaps: bool,
         arguments: *const *const c_void,
     ) -> *const c_char;
+    fn simplenet_emu_finish() -> *const c_char;
 }
 
 /// The emulator keeps one launch in its globals.
@@ -165,23 +166,48 @@ impl Shape {
 
 /// Runs a kernel to its end.
 pub(crate) fn launch(kernel: &str, shape: Shape, order: u32, arguments: &[Argument<'_>]) -> Result<(), String> {
-    start(kernel, shape, order, false, arguments)
+    launch_all(&[Launch {
+        kernel,
+        shape,
+        order,
+        overlaps: false,
+        arguments,
+    }])
 }
 
-/// The same in a launch that may overlap the one before.
-pub(crate) fn launch_overlapping(
-    kernel: &str,
-    shape: Shape,
-    order: u32,
-    arguments: &[Argument<'_>],
-) -> Result<(), String> {
-    start(kernel, shape, order, true, arguments)
+/// A launch in a row of them.
+pub(crate) struct Launch<'a> {
+    pub(crate) kernel: &'a str,
+    pub(crate) shape: Shape,
+    pub(crate) order: u32,
+    /// Whether it may begin before the one ahead of it has ended.
+    pub(crate) overlaps: bool,
+    pub(crate) arguments: &'a [Argument<'a>],
 }
 
-fn start(kernel: &str, shape: Shape, order: u32, overlaps: bool, arguments: &[Argument<'_>]) -> Result<(), String> {
+/// Runs them all to their end.
+pub(crate) fn launch_all(launches: &[Launch<'_>]) -> Result<(), String> {
+    let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let started = launches.iter().try_for_each(start);
+    // SAFETY: no arguments; one thread at a time.
+    let ended = unsafe { outcome(simplenet_emu_finish()) };
+    drop(guard);
+    started.and(ended)?;
+    for launch in launches {
+        for (index, argument) in launch.arguments.iter().enumerate() {
+            if argument.array.is_some_and(Guarded::is_broken) {
+                return Err(format!("{} wrote beside the array of argument {index}", launch.kernel));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn start(launch: &Launch<'_>) -> Result<(), String> {
+    let Launch { shape, arguments, .. } = launch;
     let mut signature = String::new();
     let mut values = Vec::new();
-    for argument in arguments {
+    for argument in *arguments {
         let bytes = &argument.bytes;
         signature += &format!("{}{} ", argument.kind, bytes.len());
         // Eight-byte words, so that every value is aligned.
@@ -192,32 +218,31 @@ fn start(kernel: &str, shape: Shape, order: u32, overlaps: bool, arguments: &[Ar
         values.push(words);
     }
     let pointers: Vec<*const c_void> = values.iter().map(|words| words.as_ptr().cast()).collect();
-    let name = CString::new(kernel).map_err(|error| error.to_string())?;
+    let name = CString::new(launch.kernel).map_err(|error| error.to_string())?;
     let signature = CString::new(signature).map_err(|error| error.to_string())?;
-    let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: both texts end in zero, `grid` and `block` have three numbers, and the emulator compares the signature with
-    // the kernel's before it reads the values; one launch at a time.
-    let fault = unsafe {
-        simplenet_emu_launch(
+    // the kernel's before it reads the values; one thread at a time.
+    unsafe {
+        outcome(simplenet_emu_launch(
             name.as_ptr(),
             signature.as_ptr(),
             shape.grid.as_ptr(),
             shape.block.as_ptr(),
             shape.shared,
-            order,
-            overlaps,
+            launch.order,
+            launch.overlaps,
             pointers.as_ptr(),
-        )
-    };
-    if !fault.is_null() {
-        // SAFETY: the emulator's message ends in zero and stays until the next launch.
-        return Err(unsafe { CStr::from_ptr(fault) }.to_string_lossy().into_owned());
+        ))
     }
-    drop(guard);
-    for (index, argument) in arguments.iter().enumerate() {
-        if argument.array.is_some_and(Guarded::is_broken) {
-            return Err(format!("{kernel} wrote beside the array of argument {index}"));
-        }
+}
+
+/// # Safety
+///
+/// `fault` is null or a text that ends in zero and stays until the next call.
+unsafe fn outcome(fault: *const c_char) -> Result<(), String> {
+    if fault.is_null() {
+        return Ok(());
     }
-    Ok(())
+    // SAFETY: promised by the caller.
+    Err(unsafe { CStr::from_ptr(fault) }.to_string_lossy().into_owned())
 }
