@@ -192,14 +192,16 @@ proptest! {
     #[test]
     fn a_wide_block_is_its_definition_and_the_same_in_bands(
         batch in 1usize..3, height in 60usize..75, kernel in prop::sample::select(vec![3usize, 5]), stride in 1usize..3, padding in padding(),
-        image_kernel in prop::sample::select(vec![1usize, 3]), add in any::<bool>(), more in any::<bool>(),
-        seed in any::<u32>(),
+        image_kernel in prop::sample::select(vec![1usize, 3]), add in any::<bool>(), add_first in any::<bool>(),
+        more in any::<bool>(), seed in any::<u32>(),
     ) {
         let (channels, width, columns) = (20, 200, 45);
         let seed = seed.into();
         let mut graph = Graph::new(channels);
+        let added = add_first.then(|| graph.conv(conv(ValueId::INPUT, (channels, width), 1, 1, seed + 18)).expect("the node fits"));
         let inner = graph.conv(Conv {
             activation: Activation::Relu6,
+            residual: added,
             ..conv(ValueId::INPUT, (channels, width), image_kernel, 1, seed)
         });
         let inner = inner.expect("the node fits");

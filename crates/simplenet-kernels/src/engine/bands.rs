@@ -127,7 +127,7 @@ pub(super) fn run<T: Element>(
             let rows = begin..(begin + band.rows).min(rows.end);
             let needed = rows.start * middle.stride..(rows.end - 1) * middle.stride + middle.kernel;
             // SAFETY: the band is this task's, and as long as the plan says; tasks differ in the arena or the rows that they
-            // write; the first step's input and the last one's residual were written by earlier steps, and nothing is
+            // write; what the first step reads and the last one's residual were written by earlier steps, and nothing is
             // written there before these steps end.
             unsafe {
                 let new = make_room(arena, &mut places[first.output], base[0], &held, &needed);

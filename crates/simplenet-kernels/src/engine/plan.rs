@@ -200,11 +200,13 @@ fn allocate<T: Element>(network: &Network<T>, bands: &[Option<Band>], places: &m
             last_use[value] = index;
         }
     }
-    // Bands read the first input until they have made the last output.
+    // Bands read what the first step reads until they have made the last output.
     let ends_bands = |index: usize| index >= 2 && bands[index - 2].is_some();
     for (index, _) in bands.iter().enumerate().filter(|(_, band)| band.is_some()) {
-        let input = network.steps[index].input;
-        last_use[input] = last_use[input].max(index + 2);
+        let first = &network.steps[index];
+        for value in [Some(first.input), residual(first)].into_iter().flatten() {
+            last_use[value] = last_use[value].max(index + 2);
+        }
     }
     let line = 64 / size_of::<T>();
     let mut alive: Vec<usize> = vec![0]; // by offset
