@@ -1,7 +1,7 @@
 //! The features of an image set, extracted once: in memory, or in a temporary file where memory does not suffice.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -70,7 +70,7 @@ impl BankBuilder {
     ///
     /// # Errors
     /// [`Error::Shape`] where that is not a whole number of images, [`Error::FeatureNotFinite`] where a value is NaN or
-    /// infinite, [`Error::Spill`] where the temporary file cannot take them.
+    /// infinite, [`Error::Spill`] where the temporary file cannot take them. The bank is then what it was before.
     pub fn push(&mut self, rows: &[f32]) -> Result<()> {
         let size = self.dim * self.rows_per_image;
         if !rows.len().is_multiple_of(size) {
@@ -97,8 +97,9 @@ impl BankBuilder {
             self.start_spilling()
                 .map_err(|source| self.spill_error(bytes, source))?;
         }
+        let before = (self.images * size * size_of::<f32>()) as u64;
         match &mut self.spill {
-            Some(file) => write_rows(file, rows).map_err(|source| self.spill_error(bytes, source))?,
+            Some(file) => append_rows(file, before, rows).map_err(|source| self.spill_error(bytes, source))?,
             None => self.memory.extend(rows.chunks_exact(size).map(Box::from)),
         }
         self.images = images;
@@ -129,9 +130,11 @@ impl BankBuilder {
 
     fn start_spilling(&mut self) -> io::Result<()> {
         let mut file = tempfile::tempfile_in(&self.spill_dir)?;
-        for image in std::mem::take(&mut self.memory) {
-            write_rows(&mut file, &image)?;
+        // Where there is no room for them they stay in memory, and the bank is what it was.
+        for image in &self.memory {
+            write_rows(&mut file, image)?;
         }
+        self.memory = Vec::new();
         self.spill = Some(file);
         Ok(())
     }
@@ -190,6 +193,16 @@ fn first_not_finite(rows: &[f32]) -> Option<usize> {
     let block = rows.par_chunks(BLOCK).position_first(damaged)?;
     let inside = rows[block * BLOCK..].iter().position(|x| !x.is_finite())?;
     Some(block * BLOCK + inside)
+}
+
+/// Writes behind the first `end` bytes; where that fails they are all that is left.
+fn append_rows(file: &mut File, end: u64, rows: &[f32]) -> io::Result<()> {
+    let written = write_rows(file, rows);
+    if written.is_err() {
+        file.set_len(end)?;
+        file.seek(SeekFrom::Start(end))?;
+    }
+    written
 }
 
 /// In this machine's byte order: nobody else reads the file.

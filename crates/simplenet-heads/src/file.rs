@@ -137,6 +137,15 @@ fn infer_config(file: &SafeTensors<'_>, prefix: &str, names: &[&str]) -> Result<
     };
     let config = HeadConfig { dim, hidden, adaptor };
     config.check()?;
+    // The file holds `hidden` rows of the discriminator, but an adaptor is a square: look before room is made for one.
+    let layers = match adaptor {
+        Adaptor::None => &[][..],
+        Adaptor::Linear { .. } => &["adaptor.0.weight"],
+        Adaptor::Mlp => &["adaptor.0.weight", "adaptor.1.weight"],
+    };
+    for name in layers {
+        check_shape(view(file, prefix, name)?.shape(), prefix, name, &[dim, dim])?;
+    }
     Ok(config)
 }
 
@@ -145,14 +154,18 @@ fn view<'a>(file: &SafeTensors<'a>, prefix: &str, name: &str) -> Result<TensorVi
     file.tensor(&format!("{prefix}{name}")).map_err(missing)
 }
 
+fn check_shape(found: &[usize], prefix: &str, name: &str, expected: &[usize]) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::NotAHead(format!(
+        "{prefix}{name} has shape {found:?}, expected {expected:?}"
+    )))
+}
+
 pub(crate) fn read<T: Scalar>(file: &SafeTensors<'_>, prefix: &str, name: &str, shape: &[usize]) -> Result<Vec<T>> {
     let view = view(file, prefix, name)?;
-    if view.shape() != shape {
-        let found = view.shape();
-        return Err(Error::NotAHead(format!(
-            "{prefix}{name} has shape {found:?}, expected {shape:?}"
-        )));
-    }
+    check_shape(view.shape(), prefix, name, shape)?;
     let values: Vec<T> = match view.dtype() {
         Dtype::F32 => {
             let (chunks, _) = view.data().as_chunks::<4>();

@@ -76,6 +76,14 @@ impl NearestNeighbours {
         let mut centered = vectors.clone();
         subtract(&mut centered, &mean);
         let norms: Vec<f32> = centered.par_chunks_exact(dim).map(squared_norm).collect();
+        // One value that is no number makes the mean, and so every norm, none either.
+        if norms.iter().any(|norm| !norm.is_finite()) {
+            return Err(Error::Shape {
+                what: "vectors".into(),
+                found: vectors.len(),
+                expected: "rows whose squared lengths are finite numbers".into(),
+            });
+        }
         let packed = centered
             .chunks(VECTORS_AT_ONCE * dim)
             .map(|block| Ok(PackedB::new(MatRef::new(block, block.len() / dim, dim)?.t())?))

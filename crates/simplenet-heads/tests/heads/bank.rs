@@ -98,8 +98,46 @@ fn what_is_no_bank_is_refused() {
     );
 }
 
-/// /dev/full refuses every write as a full disk does, but takes no file; a folder with a size limit needs privileges. So
-/// the error itself is asserted: what it shows of a full disk.
+/// Runs itself again where a file has at most 8192 bytes, which is what a full disk looks like.
+#[cfg(unix)]
+#[test]
+fn a_bank_that_finds_no_room_is_what_it_was() {
+    const LIMITED: &str = "SIMPLENET_TEST_FILES_ARE_LIMITED";
+    if std::env::var_os(LIMITED).is_none() {
+        let test = std::env::current_exe().expect("this program");
+        let out = std::process::Command::new("sh")
+            .args([
+                "-c",
+                "ulimit -f 16 && trap '' XFSZ && exec \"$0\" --exact bank::a_bank_that_finds_no_room_is_what_it_was",
+            ])
+            .arg(test)
+            .env(LIMITED, "1")
+            .output()
+            .expect("a shell");
+        let said = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    // Images of 4096 bytes. Two fit into the file, and a third does not; three do not, and stay in memory.
+    for (kept, spilled) in [(2, true), (3, false)] {
+        let budget = kept * 4096;
+        let mut builder = BankBuilder::new(64, 16, budget, &std::env::temp_dir()).expect("a builder");
+        for image in 0..kept {
+            builder.push(&floats(1024, image)).expect("rows");
+        }
+        for _ in 0..2 {
+            let error = builder.push(&floats(1024, 9)).expect_err("no room");
+            assert!(matches!(error, Error::Spill { .. }), "{error}");
+        }
+        let bank = builder.finish().expect("a bank");
+        assert_eq!((bank.images() as u64, bank.is_spilled()), (kept, spilled));
+        for image in 0..kept {
+            assert_eq!(bank.image(image as usize), floats(1024, image));
+        }
+    }
+}
+
+/// What a full disk is called.
 #[test]
 fn a_full_disk_says_so() {
     let source = std::io::Error::from(std::io::ErrorKind::StorageFull);

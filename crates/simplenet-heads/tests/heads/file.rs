@@ -65,6 +65,14 @@ fn what_is_no_head_is_refused_by_name() {
     refuse("disc.bn.weight has shape [1, 7], expected [7]", &|tensors| {
         named(tensors, "disc.bn.weight").shape = vec![1, 7];
     });
+    // As many channels as would make an adaptor of four terabytes.
+    refuse(
+        "adaptor.0.weight has shape [5, 5], expected [1048576, 1048576]",
+        &|tensors| {
+            let wide = named(tensors, "disc.fc1.weight");
+            (wide.shape, wide.bytes) = (vec![1, 1 << 20], vec![0; 4 << 20]);
+        },
+    );
     refuse("disc.bn.weight is of type I32, expected F32 or F64", &|tensors| {
         named(tensors, "disc.bn.weight").dtype = Dtype::I32;
     });

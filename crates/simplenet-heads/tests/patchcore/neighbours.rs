@@ -35,6 +35,17 @@ fn neighbours_are_those_of_the_plain_search() {
 }
 
 #[test]
+fn vectors_without_a_finite_length_are_refused() {
+    for damage in [f32::NAN, f32::INFINITY, 1e30] {
+        let error = NearestNeighbours::new(vec![1.0, 0.0, damage, 1.0], 2).expect_err("no length");
+        assert_eq!(
+            error.to_string(),
+            "vectors has 4 values, expected rows whose squared lengths are finite numbers"
+        );
+    }
+}
+
+#[test]
 fn of_equal_vectors_the_first_is_nearest() {
     let memory = NearestNeighbours::new(vec![0.3; 3000 * 7], 7).expect("vectors");
     let found = memory.nearest(&[0.3; 14], 2).expect("neighbours");
