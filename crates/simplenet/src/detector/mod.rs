@@ -102,7 +102,7 @@ impl Detector {
         let scored = self.parts().score(&images)?;
         let judged = scored.into_iter().zip(&layouts);
         judged
-            .map(|(scored, layout)| decision.judge(scored.score, scored.map, layout.geometry))
+            .map(|(scored, layout)| decision.judge(scored.score, scored.map, layout.geometry, self.roi.as_ref()))
             .collect()
     }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use simplenet_metrics::{MapShape, Regions};
 
 use super::geometry::{Geometry, PixelBox};
+use super::roi::Roi;
 use crate::error::Error;
 
 /// Good or not.
@@ -95,13 +96,25 @@ pub(crate) struct Decision {
 const SUMMIT: f32 = 0.75;
 
 impl Decision {
-    pub(crate) fn judge(&self, score: f32, values: Vec<f32>, geometry: Geometry) -> Result<Prediction, Error> {
+    /// Decides by an image's score, and finds the regions of its map within the region of interest.
+    pub(super) fn judge(
+        &self,
+        score: f32,
+        values: Vec<f32>,
+        geometry: Geometry,
+        roi: Option<&Roi>,
+    ) -> Result<Prediction, Error> {
         let mut in_region = vec![false; values.len()];
         let mut regions = Vec::new();
         let mut too_small = 0;
         if score >= self.threshold {
-            let Level { level, peak } = self.level(&values);
-            let marked: Vec<bool> = values.iter().map(|&value| value >= level).collect();
+            let is_inside = |pixel: usize| roi.is_none_or(|roi| roi.is_inside(pixel));
+            let inside = values.iter().enumerate().filter(|(pixel, _)| is_inside(*pixel));
+            let Level { level, peak } = self.level(inside.map(|(_, value)| *value).collect());
+            let pixels = values.iter().enumerate();
+            let marked: Vec<bool> = pixels
+                .map(|(pixel, &value)| value >= level && is_inside(pixel))
+                .collect();
             let shape = MapShape {
                 images: 1,
                 height: geometry.rows,
@@ -149,7 +162,7 @@ impl Decision {
     /// largest *raw* patch score, so a defect of one patch may pass while the smoothed map stays below; it still has to be
     /// somewhere, and that is the summit of the map: the region around its maximum, from [`SUMMIT`] of the way up from
     /// the median.
-    fn level(&self, values: &[f32]) -> Level {
+    fn level(&self, mut values: Vec<f32>) -> Level {
         let highest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         if highest >= self.pixel_threshold {
             return Level {
@@ -157,8 +170,8 @@ impl Decision {
                 peak: None,
             };
         }
-        let mut sorted = values.to_vec();
-        let (_, median, _) = sorted.select_nth_unstable_by(values.len() / 2, f32::total_cmp);
+        let middle = values.len() / 2;
+        let (_, median, _) = values.select_nth_unstable_by(middle, f32::total_cmp);
         Level {
             level: *median + SUMMIT * (highest - *median),
             peak: Some(highest),
@@ -257,7 +270,7 @@ mod tests {
 
     #[test]
     fn regions_touch_by_corners_and_are_measured_in_source_pixels() -> Result<(), Error> {
-        let prediction = DECISION.judge(1.0, map(), geometry())?;
+        let prediction = DECISION.judge(1.0, map(), geometry(), None)?;
         assert_eq!(prediction.verdict, Verdict::Defect);
         let [diagonal, single] = &prediction.regions[..] else {
             panic!("two regions, not {:?}", prediction.regions);
@@ -282,7 +295,7 @@ mod tests {
             min_area: 5,
             ..DECISION
         };
-        let prediction = larger.judge(1.0, map(), geometry())?;
+        let prediction = larger.judge(1.0, map(), geometry(), None)?;
         assert_eq!(prediction.regions.len(), 1);
         assert_eq!(prediction.map.in_region.iter().filter(|&&inside| inside).count(), 2);
         assert_eq!(prediction.too_small, 1);
@@ -290,9 +303,9 @@ mod tests {
             min_area: 9,
             ..DECISION
         };
-        let prediction = none.judge(1.0, map(), geometry())?;
+        let prediction = none.judge(1.0, map(), geometry(), None)?;
         assert_eq!((prediction.verdict, prediction.too_small), (Verdict::Good, 2));
-        assert_eq!(none.judge(0.9, map(), geometry())?.too_small, 0);
+        assert_eq!(none.judge(0.9, map(), geometry(), None)?.too_small, 0);
         Ok(())
     }
 
@@ -300,7 +313,7 @@ mod tests {
     #[test]
     fn a_region_has_an_area() -> Result<(), Error> {
         let strip = Geometry::middle([20, 4000], 256, [4, 4]);
-        let prediction = DECISION.judge(1.0, map(), strip)?;
+        let prediction = DECISION.judge(1.0, map(), strip, None)?;
         assert_eq!(prediction.regions.len(), 2);
         for region in prediction.regions {
             assert!(
@@ -314,12 +327,30 @@ mod tests {
     #[test]
     fn a_defect_that_smoothing_flattens_is_still_somewhere() -> Result<(), Error> {
         let weak: Vec<f32> = map().iter().map(|value| 0.1 * value).collect();
-        let prediction = DECISION.judge(1.2, weak, geometry())?;
+        let prediction = DECISION.judge(1.2, weak, geometry(), None)?;
         assert_eq!(prediction.verdict, Verdict::Defect);
         let [summit] = &prediction.regions[..] else {
             panic!("one region, not {:?}", prediction.regions);
         };
         assert_eq!((summit.peak.score, summit.area), (0.1 * 0.9, 4));
+        Ok(())
+    }
+
+    /// The right half is not judged, and the left one is anomalous throughout: what stands for the pixels outside, the
+    /// lowest value inside, would be marked as well.
+    #[test]
+    fn regions_stay_in_the_region_of_interest() -> Result<(), Error> {
+        let half: Vec<u8> = (0..16).map(|pixel| if pixel % 4 < 2 { 255 } else { 0 }).collect();
+        let roi = Roi::new(half, [4, 4], [4, 4]).expect("half of the patches are left");
+        for values in [vec![0.8; 16], vec![0.3; 16]] {
+            let prediction = DECISION.judge(1.0, values, geometry(), Some(&roi))?;
+            let [region] = &prediction.regions[..] else {
+                panic!("one region, not {:?}", prediction.regions);
+            };
+            assert_eq!((region.bounds.width, region.area), (4, 32));
+            let outside = (0..16).filter(|&pixel| !roi.is_inside(pixel));
+            assert_eq!(outside.filter(|&pixel| prediction.map.in_region[pixel]).count(), 0);
+        }
         Ok(())
     }
 }

@@ -96,7 +96,12 @@ impl Roi {
         chosen.map(|(score, _)| *score).collect()
     }
 
-    /// Gives the pixels outside the lowest value of those inside, so that none of them is ever marked.
+    /// Whether a pixel of the map is judged.
+    pub(super) fn is_inside(&self, pixel: usize) -> bool {
+        self.pixels[pixel] >= WHITE
+    }
+
+    /// Gives the pixels outside the lowest value of those inside, so that a map shows nothing there.
     pub(super) fn flatten_outside(&self, map: &mut [f32]) {
         let inside = map.iter().zip(&self.pixels).filter(|(_, pixel)| **pixel >= WHITE);
         let lowest = inside.map(|(value, _)| *value).fold(f32::INFINITY, f32::min);
