@@ -61,6 +61,53 @@ fn labelled_images_are_found_in_the_folder_or_in_its_folder_test() {
     assert!(report["aupro"].is_number(), "{}", stderr(&out));
 }
 
+/// Defects whose masks are black, as where they lie outside of what is judged: the other kinds still have numbers.
+#[test]
+fn a_kind_of_defect_without_a_white_pixel_has_no_pixel_metrics() {
+    let folder = tempfile::tempdir().unwrap();
+    let ring = folder.path().join("ring");
+    let defect = simplenet_data::toy::CATEGORIES[2].defects[1];
+    for part in [
+        "test/good",
+        &format!("test/{defect}"),
+        &format!("ground_truth/{defect}"),
+    ] {
+        std::fs::create_dir_all(ring.join(part)).unwrap();
+        for entry in std::fs::read_dir(factory().ring.join(part)).unwrap() {
+            let from = entry.unwrap().path();
+            std::fs::copy(&from, ring.join(part).join(from.file_name().unwrap())).unwrap();
+        }
+    }
+    let hidden = ring.join("test/hidden");
+    std::fs::create_dir_all(&hidden).unwrap();
+    std::fs::create_dir_all(ring.join("ground_truth/hidden")).unwrap();
+    let image = ring.join(format!("test/{defect}/000.png"));
+    std::fs::copy(&image, hidden.join("000.png")).unwrap();
+    let (width, height) = image::image_dimensions(&image).unwrap();
+    let black = image::GrayImage::new(width, height);
+    black.save(ring.join("ground_truth/hidden/000_mask.png")).unwrap();
+    let out = simplenet(&[
+        "evaluate".as_ref(),
+        factory().detector.as_ref(),
+        ring.as_ref(),
+        "--json".as_ref(),
+    ]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    assert!(
+        stderr(&out).contains("no mask of `hidden` has a white pixel"),
+        "{}",
+        stderr(&out)
+    );
+    let report: Value = serde_json::from_str(&stdout(&out)).unwrap();
+    assert!(report["pixel_auroc"].is_number(), "{report}");
+    let kind = |name: &str| {
+        let mut kinds = report["kinds"].as_array().unwrap().iter();
+        kinds.find(|kind| kind["defect"] == name).unwrap().clone()
+    };
+    assert!(kind(defect)["aupro"].is_number());
+    assert!(kind("hidden")["aupro"].is_null() && kind("hidden")["image_auroc"].is_number());
+}
+
 /// Before anything is learnt: training takes minutes.
 #[test]
 fn labelled_images_of_one_kind_are_refused_by_all_commands() {

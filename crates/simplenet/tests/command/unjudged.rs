@@ -27,13 +27,17 @@ fn stream(names: &[u8], rest: &[&str]) -> Output {
 
 /// A detector that calls everything good, so that a code says nothing of verdicts.
 fn lenient(folder: &Path) -> std::path::PathBuf {
-    let detector = folder.join("lenient.simplenet");
+    with_threshold(folder, "1e30")
+}
+
+fn with_threshold(folder: &Path, threshold: &str) -> std::path::PathBuf {
+    let detector = folder.join("another.simplenet");
     std::fs::copy(&factory().detector, &detector).unwrap();
     let arguments = [
         "threshold".as_ref(),
         detector.as_os_str(),
         "--value".as_ref(),
-        "1e30".as_ref(),
+        threshold.as_ref(),
     ];
     assert!(simplenet(&arguments).status.success());
     detector
@@ -62,6 +66,29 @@ fn names_without_images_are_rows_and_the_others_go_on() {
     );
     let with_code = predict(&[&empty, &good, Path::new("--exit-code")]);
     assert_eq!(with_code.status.code(), Some(2));
+}
+
+/// `predict ... | head -1`: the table and the code still speak of all pictures.
+#[test]
+fn files_and_codes_need_no_reader_of_the_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("all.csv");
+    let detector = with_threshold(folder.path(), "0");
+    let good = factory().ring.join("test/good");
+    let mut arguments: Vec<&OsStr> = vec!["predict".as_ref(), detector.as_ref(), good.as_ref()];
+    let run = |arguments: &[&OsStr]| {
+        let mut child = command(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        drop(child.stdout.take());
+        child.wait().expect("it ends").code()
+    };
+    assert_eq!(run(&arguments), Some(0));
+    arguments.extend(["--exit-code", "--csv"].map(OsStr::new));
+    arguments.push(csv.as_ref());
+    assert_eq!(run(&arguments), Some(1));
+    assert_eq!(std::fs::read_to_string(&csv).unwrap().lines().count(), 3);
 }
 
 #[test]

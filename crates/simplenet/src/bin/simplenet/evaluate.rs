@@ -226,9 +226,16 @@ pub(crate) fn measure(detector: &Detector, test: &[Sample], output: &Output) -> 
     let mut names: Vec<&str> = seen.samples.iter().map(|sample| sample.defect.as_str()).collect();
     names.sort_unstable();
     names.dedup();
+    names.retain(|name| *name != GOOD);
+    for name in &names {
+        if seen.lacks_pixels(name) {
+            output.say(&format!(
+                "warning: no mask of `{name}` has a white pixel in the part of its picture that is judged, so it has no pixel metrics"
+            ));
+        }
+    }
     let kinds = names
         .into_iter()
-        .filter(|name| *name != GOOD)
         .map(|name| {
             let this = |sample: &Sample| sample.defect == name;
             Ok(Kind {
@@ -279,11 +286,23 @@ impl Seen<'_> {
         counted
     }
 
+    /// Whether there are masks, and none of this kind of defect marks anything.
+    fn lacks_pixels(&self, defect: &str) -> bool {
+        let Some(masks) = &self.masks else { return false };
+        let mut of_kind = self
+            .samples
+            .iter()
+            .zip(masks)
+            .filter(|(sample, _)| sample.defect == defect);
+        !of_kind.any(|(_, mask)| mask.contains(&true))
+    }
+
     fn curves(&self) -> Result<Curves> {
         let pairs = |points: Vec<CurvePoint>| points.into_iter().map(|point| [point.x, point.y]).collect();
         let anomalous: Vec<bool> = self.samples.iter().map(|sample| sample.anomalous).collect();
         let pro = match (&self.masks, self.size) {
             (None, _) | (_, None) => None,
+            (Some(masks), _) if !masks.iter().any(|mask| mask.contains(&true)) => None,
             (Some(masks), Some([height, width])) => {
                 let shape = MapShape {
                     images: masks.len(),
@@ -319,6 +338,8 @@ impl Seen<'_> {
         let image = image_metrics(&scores, &anomalous)?;
         let pixel = match (&self.masks, self.size) {
             (None, _) | (_, None) => None,
+            // No defect of these lies in what is judged, so there is nothing to be found.
+            (Some(masks), _) if !chosen.iter().any(|&index| masks[index].contains(&true)) => None,
             (Some(masks), Some([height, width])) => {
                 let maps = chosen.iter().flat_map(|&index| &self.maps[index]).copied();
                 let masks = chosen.iter().flat_map(|&index| &masks[index]).copied();

@@ -78,7 +78,7 @@ pub(crate) fn summary(detector: &Detector) -> Result<String, Error> {
                 data.images,
                 data.size[0],
                 data.size[1],
-                &data.content_sha256[..16]
+                short(&data.content_sha256)
             ),
         ),
         (
@@ -93,7 +93,7 @@ pub(crate) fn summary(detector: &Detector) -> Result<String, Error> {
             format!(
                 "{} {}, weights {weights}",
                 card.backbone.arch,
-                &card.backbone.sha256[..16]
+                short(&card.backbone.sha256)
             ),
         ),
         (
@@ -170,4 +170,9 @@ fn source_text(threshold: &ThresholdCard) -> String {
             format!("{threshold:.4}, the highest F1 ({f1:.4}) on {good} good and {defective} defective images")
         }
     }
+}
+
+/// Enough of a hash to tell two apart.
+fn short(hash: &str) -> &str {
+    hash.get(..16).unwrap_or(hash)
 }

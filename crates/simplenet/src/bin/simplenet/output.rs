@@ -1,6 +1,6 @@
 //! Where words go: data to stdout, everything else to stderr.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
 
@@ -29,6 +29,14 @@ impl Output {
     /// Data: one line of JSON on stdout.
     pub(crate) fn json_line(&self, value: &impl Serialize) -> io::Result<()> {
         self.text(&serde_json::to_string(value)?)
+    }
+
+    /// The same beside files or an exit code, which are wanted also where the reader of stdout, such as `head`, has enough.
+    pub(crate) fn json_line_if_read(&self, value: &impl Serialize) -> io::Result<()> {
+        match self.json_line(value) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            written => written,
+        }
     }
 
     /// Data: the value as JSON if `--json` was given, else as text.

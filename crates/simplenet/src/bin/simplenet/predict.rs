@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
+use serde::Serialize;
 use simplenet::{Detector, Error, Prediction, Rgb8, Verdict, open_upright, write_atomic};
 
 use crate::arguments::Predict;
@@ -88,6 +89,7 @@ struct Sink<'a> {
     detector: &'a Detector,
     folders: Folders<'a>,
     output: &'a Output,
+    exit_code: bool,
     outcome: Outcome,
     /// Number of lines so far.
     lines: usize,
@@ -125,6 +127,7 @@ pub(crate) fn run(arguments: Predict, output: &Output) -> Result<Outcome> {
         detector: &detector,
         folders,
         output,
+        exit_code: arguments.exit_code,
         outcome: Outcome::default(),
         lines: 0,
         csv: arguments.csv.is_some().then(|| vec![rows::CSV_HEADER.into()]),
@@ -168,7 +171,7 @@ impl Sink<'_> {
 
     /// Judges names from stdin, a line each, as they come.
     fn stream(&mut self, mut outputs: Outputs) -> Result<()> {
-        let writes = self.csv.is_some() || self.folders.iter().any(|(_, folder)| folder.is_some());
+        let writes = self.writes_files();
         for line in std::io::stdin().lock().split(b'\n') {
             let mut line = line.context("cannot read stdin")?;
             if line.last() == Some(&b'\r') {
@@ -211,10 +214,22 @@ impl Sink<'_> {
             if let Some(csv) = &mut self.csv {
                 csv.push(rows::csv_row(&file, &judged.prediction, picture_error.as_deref()));
             }
-            self.lines += 1;
-            self.output.json_line(&rows::line(file, &judged, picture_error))?;
+            self.line(&rows::line(file, &judged, picture_error))?;
         }
         Ok(())
+    }
+
+    /// A line on stdout, which may not be all that is wanted.
+    fn line(&mut self, line: &impl Serialize) -> Result<()> {
+        self.lines += 1;
+        Ok(match self.exit_code || self.writes_files() {
+            true => self.output.json_line_if_read(line),
+            false => self.output.json_line(line),
+        }?)
+    }
+
+    fn writes_files(&self) -> bool {
+        self.csv.is_some() || self.folders.iter().any(|(_, folder)| folder.is_some())
     }
 
     /// A name behind which there is nothing to judge.
@@ -224,8 +239,7 @@ impl Sink<'_> {
             csv.push(rows::failed_csv_row(&file, error));
         }
         self.outcome.errors = true;
-        self.lines += 1;
-        Ok(self.output.json_line(&rows::failed_line(file, error))?)
+        self.line(&rows::failed_line(file, error))
     }
 }
 

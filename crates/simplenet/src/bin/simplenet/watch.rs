@@ -149,7 +149,7 @@ fn take(
     }
     log.append(&entries)?;
     for entry in &entries {
-        output.json_line(entry)?;
+        output.json_line_if_read(entry)?;
     }
     Ok(outcome)
 }
