@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use simplenet_report::{Align, Column, Line, Metric, Published, Row, Selection, Table};
+use simplenet_report::{Align, Column, Line, Metric, Published, Row, Selection, Table, average};
 
 use crate::exhibits::newest;
 use crate::experiment::{Experiment, Library, Show};
@@ -39,8 +39,8 @@ pub(crate) struct Arguments {
 
 /// What a number is of.
 type Name = (String, &'static str);
-/// Percent per seed and category.
-type Numbers = BTreeMap<Name, Vec<f64>>;
+/// Category, seed and percent.
+type Numbers = BTreeMap<Name, Vec<(String, u64, f64)>>;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let root = workspace::root()?;
@@ -57,8 +57,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut differences: Vec<(f64, &Name, f64, f64)> = Vec::new();
     for (name, values) in &left {
         if let Some(others) = right.get(name) {
-            let (mine, theirs) = (mean(values), mean(others));
-            differences.push((mine - theirs, name, mine, theirs));
+            let mean = |values: &[(String, u64, f64)]| {
+                let values = values
+                    .iter()
+                    .map(|(category, seed, value)| (category.as_str(), *seed, *value));
+                average(values).map(|average| average.mean)
+            };
+            if let (Some(mine), Some(theirs)) = (mean(values), mean(others)) {
+                differences.push((mine - theirs, name, mine, theirs));
+            }
         }
     }
     if differences.is_empty() {
@@ -238,7 +245,7 @@ fn collect<'a>(
         if let Some(value) = published.find(of, OURS, metric) {
             paper.insert(
                 (format!("{what}{}", value.source.mark()), metric.heading()),
-                vec![value.value],
+                vec![(String::new(), 0, value.value)],
             );
             // The mark tells what kind of source the number has, so both sides carry it.
             if let Some(values) = ours.get(&(what.clone(), metric.heading())).cloned() {
@@ -251,16 +258,13 @@ fn collect<'a>(
 fn add(numbers: &mut Numbers, what: &str, row: &Row) {
     for metric in METRICS {
         if let Some(value) = metric.of(row) {
-            numbers
-                .entry((what.to_string(), metric.heading()))
-                .or_default()
-                .push(100.0 * value);
+            numbers.entry((what.to_string(), metric.heading())).or_default().push((
+                row.category.clone(),
+                row.seed,
+                100.0 * value,
+            ));
         }
     }
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
 }
 
 fn signed(value: f64) -> String {

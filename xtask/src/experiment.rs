@@ -302,9 +302,15 @@ pub(crate) fn parse_set(assignment: &str) -> Result<Table> {
         .with_context(|| format!("`{assignment}` is not KEY=VALUE\n\nhint: for example --set train.noise=0.1"))?;
     // A bare word is a string, so that `--set scale=absolute` needs no quotes within quotes.
     let parsed = toml::from_str::<Table>(&format!("{key} = {value}"));
-    parsed
+    let table = parsed
         .or_else(|_| toml::from_str(&format!("{key} = {value:?}")))
-        .with_context(|| format!("`{assignment}` is not KEY=VALUE"))
+        .with_context(|| format!("`{assignment}` is not KEY=VALUE"))?;
+    // Its weights are looked for first, and the protocol has settings for each.
+    let features = table.get("features").and_then(Value::as_table);
+    if features.is_some_and(|features| features.contains_key("backbone")) {
+        bail!("`--set {assignment}` does not choose a backbone\n\nhint: `--backbone NAME` does");
+    }
+    Ok(table)
 }
 
 /// Hex sha256 of the configuration as TOML together with what else decides a number: the weights and the data.

@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     /// Folder of CIFAR-10: its binary files, or train/CLASS and test/CLASS
     #[arg(long, value_name = "DIR", env = "CIFAR10")]
     cifar10: Option<PathBuf>,
-    /// A small version on the procedural set: few images, few epochs, the embedded backbone
+    /// A small version on the procedural set, whatever else is there: few images, few epochs, the embedded backbone
     #[arg(long)]
     quick: bool,
     /// Run only cells with this value of category, variant, protocol or seed; may be repeated
@@ -148,7 +148,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     ctrlc::set_handler(stop).context("failed to listen for Ctrl-C")?;
 
+    if arguments.quick && (arguments.data.is_some() || arguments.cifar10.is_some()) {
+        eprintln!(
+            "`--quick` runs on the procedural set; the folder that `--data` or `--cifar10` names is not looked at"
+        );
+    }
     let mut failures = Vec::new();
+    let mut nothing = None;
     let mut folders: Vec<RunFolder> = Vec::new();
     // All data sets are looked for before hours are spent on the first.
     let sessions: Vec<Session<'_>> = experiments
@@ -172,6 +178,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             // Another experiment may have such cells.
             Err(error) if experiments.len() > 1 && error.is::<NothingMatches>() => {
                 eprintln!("skipped: {}", error.to_string().lines().next().unwrap_or_default());
+                nothing = Some(error);
                 continue;
             }
             Err(error) if experiments.len() > 1 => {
@@ -182,6 +189,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         if !folders.iter().any(|folder| folder.path() == session.folder.path()) {
             folders.push(session.folder);
         }
+    }
+    // No experiment had such cells.
+    if let (Some(error), true, true) = (nothing, folders.is_empty(), failures.is_empty()) {
+        return Err(error);
     }
     if !arguments.list {
         let all = library.all()?;

@@ -142,7 +142,11 @@ fn a_killed_run_keeps_its_finished_category_and_the_next_one_goes_on() {
     child.kill().unwrap();
     child.wait().unwrap();
     let kept = fs::read_to_string(&csv).unwrap();
-    assert_eq!(cells(&csv, &["category"])[0], ["grain"]);
+    let finished = cells(&csv, &["category"]);
+    assert!(
+        finished[0] == ["grain"] && finished.len() < 4,
+        "stopped on the way: {finished:?}"
+    );
 
     let output = run(&data, &out, &[]);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -291,6 +295,12 @@ fn bad_input_is_an_error_that_names_the_file() {
     expect_error(&folder.path().join("nowhere"), &out, &only, &["nowhere"]);
     expect_error(&data, &out, &["--only", "category=rings"], &["category=rings", "ring"]);
     expect_error(&data, &out, &with(&["--set", "train.sgima=1"]), &["sgima", "table1"]);
+    expect_error(
+        &data,
+        &out,
+        &with(&["--set", "features.backbone=resnet18"]),
+        &["hint: `--backbone NAME`"],
+    );
 }
 
 #[test]

@@ -64,5 +64,6 @@ pub use published::{Published, PublishedColumn, PublishedValue, Source};
 pub use row::{COLUMNS, Key, Metric, Row, Selection};
 pub use sheet::{Rgb8, SheetRow, SheetSection, sheet};
 pub use splice::{Freshness, check, check_file, splice, splice_file};
+pub use summary::{Spread, average};
 pub use table::{Align, Column, Line, Table};
 pub use table1::{CategoryKind, CategoryKinds, table1};

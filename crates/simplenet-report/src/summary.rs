@@ -13,9 +13,22 @@ pub(crate) struct Values<'a>(BTreeMap<Place<'a>, BTreeMap<u64, f64>>);
 
 /// Mean, with the sample standard deviation (n - 1) where there are several seeds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Spread {
-    pub(crate) mean: f64,
-    pub(crate) deviation: Option<f64>,
+pub struct Spread {
+    /// The mean.
+    pub mean: f64,
+    /// The deviation; `None` of one value, or where categories have other seeds than one another.
+    pub deviation: Option<f64>,
+}
+
+/// The average of a table, of values by category and seed: the mean over categories of their means over seeds, so that a
+/// category counts once whatever its number of seeds. `None` of nothing.
+pub fn average<'a>(values: impl IntoIterator<Item = (&'a str, u64, f64)>) -> Option<Spread> {
+    let mut by_place = Values::default();
+    for (category, seed, value) in values {
+        by_place.0.entry(("", category)).or_default().insert(seed, value);
+    }
+    let places: Vec<Place<'a>> = by_place.0.keys().copied().collect();
+    by_place.average(&places)
 }
 
 /// Rows of which no two may tell of the same category and seed.

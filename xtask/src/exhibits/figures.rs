@@ -7,9 +7,9 @@ use simplenet::config::FeatureScale;
 use simplenet_report::figure::{
     Axis, Figure, Group, Histogram, LineChart, Mark, Point, Scatter, ScatterGroup, ScatterPoint, Series,
 };
-use simplenet_report::{Measurement, Metric, Published, Row, Selection};
+use simplenet_report::{Measurement, Metric, Published, Row, Selection, Spread, average};
 
-use super::{Drawing, Part, distinct, mean_and_deviation, tables};
+use super::{Drawing, Part, distinct, tables};
 use crate::folder::RunFolder;
 
 /// More lines than this are averaged over categories.
@@ -66,7 +66,7 @@ pub(super) fn sweep(
             };
             let points = ticks
                 .iter()
-                .filter_map(|&x| of(x).map(|(y, deviation)| point(x, y, deviation)));
+                .filter_map(|&x| of(x).map(|average| point(x, average.mean, average.deviation)));
             Series {
                 name,
                 points: points.collect(),
@@ -126,18 +126,18 @@ pub(super) fn convergence(part: &Part) -> Result<Vec<Drawing>> {
         ("image_auroc", "image AUROC", "%", 100.0),
     ] {
         let line = |name: String, belongs: &dyn Fn(&Measurement) -> bool| {
-            let mut at: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+            let mut at: BTreeMap<u64, Vec<(&str, u64, f64)>> = BTreeMap::new();
             let wanted = part
                 .measurements
                 .iter()
                 .filter(|m| m.quantity == quantity && belongs(m));
-            wanted.for_each(|m| at.entry(m.x).or_default().push(scale * m.value));
+            wanted.for_each(|m| at.entry(m.x).or_default().push((&m.category, m.seed, scale * m.value)));
             let points = at
-                .iter()
-                .filter_map(|(&x, values)| Some((x, mean_and_deviation(values)?.0)));
+                .into_iter()
+                .filter_map(|(x, values)| Some(Point::at(x as f64, average(values)?.mean)));
             Series {
                 name,
-                points: points.map(|(x, y)| Point::at(x as f64, y)).collect(),
+                points: points.collect(),
             }
         };
         let mut series = Vec::new();
@@ -294,19 +294,10 @@ impl Part<'_> {
     }
 }
 
-/// Percent: the mean over categories of each seed, and over seeds its mean and deviation.
-fn over_seeds<'a>(rows: impl Iterator<Item = &'a Row>, metric: Metric) -> Option<(f64, Option<f64>)> {
-    let mut seeds: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
-    for row in rows {
-        if let Some(value) = metric.of(row) {
-            seeds.entry(row.seed).or_default().push(100.0 * value);
-        }
-    }
-    let means: Vec<f64> = seeds
-        .values()
-        .filter_map(|values| Some(mean_and_deviation(values)?.0))
-        .collect();
-    mean_and_deviation(&means)
+/// Percent: the average over categories and seeds, as in tables.
+fn over_seeds<'a>(rows: impl Iterator<Item = &'a Row>, metric: Metric) -> Option<Spread> {
+    let value = |row: &'a Row| Some((row.category.as_str(), row.seed, 100.0 * metric.of(row)?));
+    average(rows.filter_map(value))
 }
 
 fn point(x: f64, y: f64, deviation: Option<f64>) -> Point {

@@ -200,14 +200,6 @@ fn not_run(experiment: &Experiment, rows: &[Row]) -> Option<String> {
     (!names.is_empty()).then(|| format!("Not run here: {}.", names.join(", ")))
 }
 
-/// Mean and, of several, sample standard deviation.
-fn mean_and_deviation(values: &[f64]) -> Option<(f64, Option<f64>)> {
-    let count = values.len() as f64;
-    let mean = (!values.is_empty()).then(|| values.iter().sum::<f64>() / count)?;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    Some((mean, (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt())))
-}
-
 /// Distinct values in the order in which they first occur.
 fn distinct<'a>(values: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut all = Vec::new();

@@ -4,10 +4,10 @@ use anyhow::Result;
 use simplenet_data::toy;
 use simplenet_report::{
     Align, CategoryKind, CategoryKinds, Column, Dimension, Line, Metric, Pivot, Published, PublishedColumn, Row,
-    Selection, Table, pivot, table1,
+    Selection, Table, average, pivot, table1,
 };
 
-use super::{Part, distinct, mean_and_deviation};
+use super::{Part, distinct};
 use crate::folder::RunFolder;
 
 const AUROCS: [Metric; 2] = [Metric::ImageAuroc, Metric::PixelAuroc];
@@ -81,10 +81,7 @@ fn costs(part: &Part, variants: &[&str]) -> (String, Table) {
             .iter()
             .filter(|row| row.variant == *variant && row.selection == Selection::Last)
             .collect();
-        let mean = |of: &dyn Fn(&Row) -> Option<f64>, decimals: usize| {
-            let values: Vec<f64> = rows.iter().filter_map(|row| of(row)).collect();
-            number(mean_and_deviation(&values).map(|(mean, _)| mean), decimals)
-        };
+        let mean = |of: &dyn Fn(&Row) -> Option<f64>, decimals: usize| number(mean_of(&rows, of), decimals);
         let percent = |metric: Metric| mean(&|row| metric.of(row).map(|value| 100.0 * value), 1);
         Line::Cells(vec![
             (*variant).to_string(),
@@ -110,10 +107,17 @@ fn costs(part: &Part, variants: &[&str]) -> (String, Table) {
     (part.mean_caption(), table)
 }
 
-/// Of as many images of each row: the inverse of the mean time, not the mean of inverses.
+/// Over categories of the means over seeds.
+fn mean_of(rows: &[&Row], of: impl Fn(&Row) -> Option<f64>) -> Option<f64> {
+    let values = rows
+        .iter()
+        .filter_map(|row| Some((row.category.as_str(), row.seed, of(row)?)));
+    average(values).map(|average| average.mean)
+}
+
+/// Of as many images of each category: the inverse of the mean time, not the mean of inverses.
 fn images_per_second(rows: &[&Row]) -> Option<f64> {
-    let times: Vec<f64> = rows.iter().filter_map(|row| row.ms_per_image).collect();
-    mean_and_deviation(&times).map(|(mean, _)| 1e3 / mean)
+    mean_of(rows, |row| row.ms_per_image).map(|mean| 1e3 / mean)
 }
 
 fn columns(first: &str, numbers: &[&str]) -> Vec<Column> {
@@ -129,14 +133,14 @@ fn number(value: Option<f64>, decimals: usize) -> String {
     value.map_or("–".into(), |value| format!("{value:.decimals$}"))
 }
 
-/// Mean of a quantity over the cells of a variant.
+/// Mean over the categories of a variant of what is measured once for each training.
 fn measured(part: &Part, variant: &str, quantity: &str) -> Option<f64> {
     let of = part
         .measurements
         .iter()
         .filter(|measurement| measurement.variant == variant && measurement.quantity == quantity);
-    let values: Vec<f64> = of.map(|measurement| measurement.value).collect();
-    mean_and_deviation(&values).map(|(mean, _)| mean)
+    average(of.map(|measurement| (measurement.category.as_str(), measurement.seed, measurement.value)))
+        .map(|average| average.mean)
 }
 
 /// Image AUROC per category with the average, and what is published of the average.
@@ -359,11 +363,7 @@ pub(super) fn speeds(part: &Part, folder: &RunFolder) -> Result<Vec<Speed>> {
         let Some(first) = of_variant.first().filter(|_| !whole.is_empty()) else {
             continue;
         };
-        let mean = |of: &dyn Fn(&Row) -> Option<f64>| {
-            let values: Vec<f64> = of_variant.iter().filter_map(|row| of(row)).collect();
-            mean_and_deviation(&values).map(|(mean, _)| mean)
-        };
-        let percent = |metric: Metric| mean(&|row| metric.of(row).map(|value| 100.0 * value));
+        let percent = |metric: Metric| mean_of(&of_variant, |row| metric.of(row).map(|value| 100.0 * value));
         speeds.push(Speed {
             variant: variant.to_string(),
             method: folder.config(&first.config_sha256)?.method.name(),
@@ -372,7 +372,7 @@ pub(super) fn speeds(part: &Part, folder: &RunFolder) -> Result<Vec<Speed>> {
             p50: percentile(&whole, 50),
             p99: percentile(&whole, 99),
             head: (!head.is_empty()).then(|| percentile(&head, 50)),
-            fitting: mean(&|row| row.train_seconds),
+            fitting: mean_of(&of_variant, |row| row.train_seconds),
         });
     }
     Ok(speeds)
