@@ -85,11 +85,15 @@ impl Preprocess {
         planes
     }
 
-    /// Another part of the resized image or mask than its middle, as bytes; computed from the pixels that it depends on.
+    /// A part of the image or mask resized to `width × height`, as bytes; computed from the pixels that it depends on.
     ///
-    /// Fails where `window` has no pixels or does not lie in the resized image, whose size is [`resized_size`].
-    pub fn window<const CHANNELS: usize>(&self, image: &Image8<CHANNELS>, window: Window) -> Result<Image8<CHANNELS>> {
-        let (width, height) = resized_size(image.width(), image.height(), self.resize);
+    /// Fails where `window` has no pixels or does not lie in the resized image.
+    pub fn window<const CHANNELS: usize>(
+        &self,
+        image: &Image8<CHANNELS>,
+        [width, height]: [usize; 2],
+        window: Window,
+    ) -> Result<Image8<CHANNELS>> {
         let fits = |start: usize, length: usize, all: usize| {
             length > 0 && start.checked_add(length).is_some_and(|end| end <= all)
         };

@@ -16,8 +16,8 @@ pub struct PixelBox {
     pub height: usize,
 }
 
-/// The way back from an anomaly map to an upright source image of `width × height` pixels. The map is a part of the
-/// resized image, pixel for pixel.
+/// The way back from an anomaly map to an upright source image of `width × height` pixels. The map is the resized image or
+/// a part of it, pixel for pixel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Geometry {
     /// Columns of the source.
@@ -28,6 +28,7 @@ pub struct Geometry {
     pub columns: usize,
     /// Rows of the map.
     pub rows: usize,
+    resized: [usize; 2],
     offset: [usize; 2],
     /// Source pixels per map pixel, across and down.
     scale: [f64; 2],
@@ -38,20 +39,34 @@ impl Geometry {
     /// kept; they are no more than the resized image has.
     pub(crate) fn middle([width, height]: [usize; 2], resize: usize, [columns, rows]: [usize; 2]) -> Geometry {
         let (resized_width, resized_height) = resized_size(width, height, resize);
+        let offset = [
+            centre_offset(resized_width, columns),
+            centre_offset(resized_height, rows),
+        ];
+        Geometry {
+            columns,
+            rows,
+            offset,
+            ..Geometry::whole([width, height], [resized_width, resized_height])
+        }
+    }
+
+    /// For a source of `width × height` that is resized to `columns × rows`, all of which are kept.
+    pub(crate) fn whole([width, height]: [usize; 2], [columns, rows]: [usize; 2]) -> Geometry {
         Geometry {
             width,
             height,
             columns,
             rows,
-            offset: [
-                centre_offset(resized_width, columns),
-                centre_offset(resized_height, rows),
-            ],
-            scale: [
-                width as f64 / resized_width as f64,
-                height as f64 / resized_height as f64,
-            ],
+            resized: [columns, rows],
+            offset: [0, 0],
+            scale: [width as f64 / columns as f64, height as f64 / rows as f64],
         }
+    }
+
+    /// Width and height of the resized image.
+    pub fn resized(&self) -> [usize; 2] {
+        self.resized
     }
 
     /// The part of the resized image that the map covers.

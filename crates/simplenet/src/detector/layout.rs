@@ -60,6 +60,7 @@ impl Layout {
         };
         // The configuration has been checked: a square is a whole number of patches, and larger than the overlap.
         let stride = sizes.crop / square[0];
+        // Whole patches: the aspect ratio gives way by less than one, so that no edge of the picture is left out.
         let (width, height) = resized_size(size[0], size[1], sizes.resize);
         let [wide, high] = [width, height].map(|length| length / stride);
         let overlap = overlap.div_ceil(stride);
@@ -78,7 +79,7 @@ impl Layout {
             )));
         }
         Ok(Layout {
-            geometry: Geometry::middle(size, sizes.resize, [wide * stride, high * stride]),
+            geometry: Geometry::whole(size, [wide * stride, high * stride]),
             patches: [high, wide],
             square,
             side: sizes.crop,
@@ -205,7 +206,7 @@ fn in_batches(
 /// The network's input of one square.
 pub(super) fn input(pipeline: &Pipeline, image: &Rgb8, layout: &Layout, tile: usize) -> Result<Vec<f32>, Error> {
     let preprocess = pipeline.preprocess();
-    let pixels = preprocess.window(image, layout.window(tile))?;
+    let pixels = preprocess.window(image, layout.geometry.resized(), layout.window(tile))?;
     Ok(preprocess.normalise(&pixels))
 }
 

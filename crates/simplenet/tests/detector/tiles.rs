@@ -1,5 +1,5 @@
 use image::RgbImage;
-use simplenet::{Detector, DetectorConfig, LoadOptions, Method, Rgb8, Source, Verdict};
+use simplenet::{Detector, DetectorConfig, LoadOptions, Method, Region, Rgb8, Source, Verdict};
 use simplenet_data::toy::{CATEGORIES, Shot, render};
 
 use crate::support::with;
@@ -67,6 +67,37 @@ fn a_defect_anywhere_in_a_wide_picture_is_found_where_it_is() {
     }
 }
 
+/// Sides that are no whole number of patches when they are resized.
+#[test]
+fn the_outermost_columns_are_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let part = |index: usize| image::imageops::crop_imm(&wide(index), 0, 0, 341, 256).to_image();
+    let images = (0..5).map(|index| {
+        let path = folder.path().join(format!("{index}.png"));
+        part(index).save(&path).unwrap();
+        Source::File(path)
+    });
+    let images: Vec<Source> = images.collect();
+    let detector = Detector::train(&images, &config(), |_| {}).unwrap();
+    for first in [0, 336] {
+        let mut damaged = part(7);
+        for (x, y) in (first..first + 5).flat_map(|x| (0..256).map(move |y| (x, y))) {
+            damaged.put_pixel(x, y, image::Rgb([0, 255, 0]));
+        }
+        let prediction = detector.predict(&rgb8(damaged)).unwrap();
+        assert_eq!(prediction.verdict, Verdict::Defect, "columns from {first}");
+        let reaches = |region: &Region| {
+            let bounds = region.bounds;
+            bounds.x <= first as usize && bounds.x + bounds.width >= first as usize + 5
+        };
+        assert!(
+            prediction.regions.iter().any(reaches),
+            "columns from {first}: {:?}",
+            prediction.regions
+        );
+    }
+}
+
 /// What a square says of its middle is what the whole says there: joining moves and loses nothing.
 #[test]
 fn a_picture_of_one_square_is_judged_as_without_tiles() {
@@ -97,10 +128,8 @@ fn pictures_of_other_sizes_are_judged_and_impossible_ones_refused() {
     for (width, height) in [(1, 1), (90, 300), (257, 256), (700, 300)] {
         let image = Rgb8::new(width, height, vec![90; width * height * 3]).unwrap();
         let inspected = detector.predict(&image).unwrap().map.geometry.inspected();
-        // All of it but less than a patch at the edges.
-        let patch = |length: usize| 8 * length / 256 + 1;
-        let shorter = width.min(height);
-        assert!(inspected.width + patch(shorter) >= width && inspected.height + patch(shorter) >= height);
+        assert_eq!((inspected.x, inspected.y), (0, 0));
+        assert_eq!((inspected.width, inspected.height), (width, height));
     }
     let strip = Rgb8::new(1_000_000, 1, vec![90; 3_000_000]).unwrap();
     let error = detector.predict(&strip).unwrap_err().to_string();
