@@ -143,6 +143,9 @@ impl Detector {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(wrong(format!("it has more than {MAX_BYTES} bytes")));
         }
+        if image::guess_format(bytes).is_ok() {
+            return Err(wrong("it is a picture".into()));
+        }
         let file = SafeTensors::deserialize(bytes).map_err(|error| wrong(error.to_string()))?;
         let (place, digest) = checksum(bytes).ok_or_else(|| wrong(format!("it has no `{CHECKSUM}`")))?;
         if bytes[place] != digest {

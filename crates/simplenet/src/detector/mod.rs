@@ -132,6 +132,11 @@ impl Detector {
         Ok(Layout::new(self.card.data.size, &self.config, &self.pipeline)?.geometry)
     }
 
+    /// Which share of the part that is looked at counts: all of it, or what a region of interest leaves.
+    pub fn judged_share(&self) -> f64 {
+        self.roi.as_ref().map_or(1.0, Roi::share)
+    }
+
     /// What it was trained with.
     pub fn config(&self) -> &DetectorConfig {
         &self.config

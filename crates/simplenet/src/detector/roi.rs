@@ -12,6 +12,9 @@ use crate::error::Error;
 /// From this value on a pixel of a mask is white.
 const WHITE: u8 = 128;
 
+/// Beyond this from black and from white a pixel is grey; compression makes masks a little so.
+const SHADE: u8 = 32;
+
 /// Which pixels of the map, and which patches, are judged. Patches outside have no part in the score, and pixels
 /// outside are in no region.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,17 +37,19 @@ impl Roi {
         if config.roi.is_none() && config.ignore.is_none() {
             return Ok(None);
         }
+        let geometry = layout.geometry;
         let Geometry {
             width,
             height,
             columns,
             rows,
             ..
-        } = layout.geometry;
+        } = geometry;
         let mut judged = vec![true; rows * columns];
         for (path, keeps_white) in [(&config.roi, true), (&config.ignore, false)] {
             let Some(path) = path else { continue };
-            let mask = preprocess.window(&open(path, [width, height])?, layout.geometry.window())?;
+            let mask = open(path, [width, height])?;
+            let mask = preprocess.window(&mask, geometry.resized(), geometry.window())?;
             for (judged, &value) in judged.iter_mut().zip(mask.data()) {
                 *judged &= (value >= WHITE) == keeps_white;
             }
@@ -96,6 +101,12 @@ impl Roi {
         chosen.map(|(score, _)| *score).collect()
     }
 
+    /// Which share of the map is judged.
+    pub(super) fn share(&self) -> f64 {
+        let inside = self.pixels.iter().filter(|pixel| **pixel >= WHITE).count();
+        inside as f64 / self.pixels.len() as f64
+    }
+
     /// Whether a pixel of the map is judged.
     pub(super) fn is_inside(&self, pixel: usize) -> bool {
         self.pixels[pixel] >= WHITE
@@ -121,6 +132,17 @@ fn open(path: &Path, [width, height]: [usize; 2]) -> Result<Gray8, Error> {
             path.display(),
             mask.width(),
             mask.height()
+        )));
+    }
+    let grey = mask
+        .data()
+        .iter()
+        .filter(|value| (SHADE..=255 - SHADE).contains(*value))
+        .count();
+    if 2 * grey > mask.data().len() {
+        return Err(Error::Config(format!(
+            "{} is no mask: most of its pixels are neither black nor white\n\nhint: a mask is white where a picture is meant, else black",
+            path.display()
         )));
     }
     Ok(mask)

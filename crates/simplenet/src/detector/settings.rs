@@ -170,13 +170,13 @@ impl DetectorConfig {
         }
         if self.folds < 2 {
             return Err(Error::Config(format!(
-                "`folds` is {}; held-out scores take at least 2 parts",
+                "`folds` is {}\n\nhint: held-out scores take at least 2 parts",
                 self.folds
             )));
         }
         if !(self.max_false_reject > 0.0 && self.max_false_reject < 1.0) {
             return Err(Error::Config(format!(
-                "`max-false-reject` is {}; it is a rate between 0 and 1, 0.01 for one good part in a hundred",
+                "`max-false-reject` is {}\n\nhint: it is a rate between 0 and 1; 0.01 is one good part in a hundred",
                 self.max_false_reject
             )));
         }
@@ -187,11 +187,15 @@ impl DetectorConfig {
     fn check_resize(&self, overlap: usize) -> Result<(), Error> {
         let resize = self.model.preprocess.resize;
         let stride = self.model.features.stages.first().map_or(1, |stage| stage.stride());
-        let patches = if overlap == 0 { 1 } else { 2 };
+        let (patches, count) = if overlap == 0 {
+            (1, "one patch")
+        } else {
+            (2, "two patches")
+        };
         let least = patches * stride;
         if resize < least {
             return Err(Error::Config(format!(
-                "`preprocess.resize` is {resize}; the shorter side takes at least {least} pixels, {patches} times the {stride} of a patch"
+                "`preprocess.resize` is {resize}\n\nhint: the shorter side takes at least {least} pixels, {count} of {stride}"
             )));
         }
         Ok(())
@@ -203,7 +207,7 @@ impl DetectorConfig {
         let wrong = |reason: String| Err(Error::Config(reason));
         if !crop.is_multiple_of(stride) {
             return wrong(format!(
-                "`preprocess.crop` is {crop}, and squares that join are a multiple of {stride}, the side of a patch"
+                "`preprocess.crop` is {crop}\n\nhint: the side of squares that join is a multiple of {stride}, the side of a patch"
             ));
         }
         if overlap > crop / 2 {

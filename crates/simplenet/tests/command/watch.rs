@@ -145,3 +145,27 @@ fn pictures_into_the_watched_folder_are_refused() {
     ]);
     assert!(stderr(&refused).contains("which is watched"), "{}", stderr(&refused));
 }
+
+/// A link to a file that opens and gives an error of the system with every read.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_read_is_tried_again_before_it_is_logged() {
+    let (folder, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::os::unix::fs::symlink("/proc/self/mem", folder.path().join("a.png")).unwrap();
+    std::fs::copy(factory().test("good/000.png"), folder.path().join("b.png")).unwrap();
+    let start = Instant::now();
+    let settle = Duration::from_millis(300);
+    let status = watch(folder.path(), out.path(), &["--settle", "0.3", "--once"])
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(start.elapsed() >= 3 * settle, "once to settle, twice to try again");
+    let lines = log(out.path());
+    let files: Vec<&str> = lines.iter().map(|line| line["file"].as_str().unwrap()).collect();
+    assert_eq!(files, ["b.png", "a.png"]);
+    assert!(
+        lines[1]["error"].as_str().unwrap().contains("cannot read"),
+        "{}",
+        lines[1]
+    );
+}

@@ -199,6 +199,16 @@ fn only_the_region_of_interest_counts() {
     };
     assert!(held_out(&half) < held_out(&whole));
 
+    assert_eq!((half.judged_share(), whole.judged_share()), (0.5, 1.0));
+
+    let photograph = image::GrayImage::from_fn(256, 256, |x, y| image::Luma([(x / 2 + y / 2) as u8]));
+    photograph.save(&roi).unwrap();
+    let error = Detector::train(&training_images(), &config, |_| {})
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("is no mask") && error.contains("hint: "), "{error}");
+
     let small = image::GrayImage::from_pixel(100, 256, image::Luma([255]));
     small.save(&roi).unwrap();
     let error = Detector::train(&training_images(), &config, |_| {})

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use simplenet::Detector;
+use simplenet::{Detector, Error};
 
 use crate::arguments::Watch;
 use crate::inputs::{self, Input};
@@ -21,10 +21,22 @@ use crate::rows::line;
 use crate::watch_log::{Entry, Log, Stamp};
 use crate::{Outcome, message};
 
+/// How often a file is opened before the log says that it cannot be read: a share may fail for a moment.
+const TRIES: usize = 3;
+
 /// A file that may still be written.
 struct Arrival {
     stamp: Stamp,
     since: Instant,
+    /// How often it could not be read.
+    tries: usize,
+}
+
+/// A file to judge.
+struct Ready {
+    input: Input,
+    stamp: Stamp,
+    tries: usize,
 }
 
 pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
@@ -55,9 +67,10 @@ pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
         let files = match inputs::folder(&arguments.folder) {
             Ok((files, skipped)) => {
                 // Once each: they would be said again with every look at the folder.
-                for (warning, said) in [skipped.pictures(), skipped.folders()].into_iter().zip(&mut said) {
-                    if let (Some(warning), false) = (warning, *said) {
-                        output.say(&warning);
+                let passed_over = [skipped.pictures("not judged"), skipped.folders()];
+                for (passed_over, said) in passed_over.into_iter().zip(&mut said) {
+                    if let (Some(passed_over), false) = (passed_over, *said) {
+                        output.say(&format!("warning: {passed_over}"));
                         (*said, outcome.unjudged) = (true, true);
                     }
                 }
@@ -72,7 +85,7 @@ pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
         };
         let ready = settled(files, &log, &mut arrivals, settle);
         for batch in ready.chunks(BATCH) {
-            let judged = take(batch, &detector, &pictures, &mut log, output)?;
+            let judged = take(batch, &detector, &pictures, &mut log, &mut arrivals, output)?;
             outcome.defects |= judged.defects;
             outcome.errors |= judged.errors;
         }
@@ -84,12 +97,7 @@ pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
 }
 
 /// The files that are new and have been the same for long enough; the others wait in `arrivals`.
-fn settled(
-    files: Vec<Input>,
-    log: &Log,
-    arrivals: &mut HashMap<PathBuf, Arrival>,
-    settle: Duration,
-) -> Vec<(Input, Stamp)> {
+fn settled(files: Vec<Input>, log: &Log, arrivals: &mut HashMap<PathBuf, Arrival>, settle: Duration) -> Vec<Ready> {
     let now = Instant::now();
     let mut waiting = HashMap::new();
     let mut ready = Vec::new();
@@ -99,35 +107,49 @@ fn settled(
         if log.has(&file.label, stamp) {
             continue;
         }
-        let since = match arrivals.get(&file.path) {
-            Some(arrival) if arrival.stamp == stamp => arrival.since,
-            _ => now,
+        let (since, tries) = match arrivals.get(&file.path) {
+            Some(arrival) if arrival.stamp == stamp => (arrival.since, arrival.tries),
+            _ => (now, 0),
         };
         if now.duration_since(since) >= settle {
-            ready.push((file, stamp));
+            ready.push(Ready {
+                input: file,
+                stamp,
+                tries,
+            });
         } else {
-            waiting.insert(file.path, Arrival { stamp, since });
+            waiting.insert(file.path, Arrival { stamp, since, tries });
         }
     }
     *arrivals = waiting;
     ready
 }
 
-/// Judges a batch and appends it to the log.
+/// Judges a batch and appends it to the log. What cannot be read arrives again, a few times.
 fn take(
-    batch: &[(Input, Stamp)],
+    batch: &[Ready],
     detector: &Detector,
     pictures: &Pictures,
     log: &mut Log,
+    arrivals: &mut HashMap<PathBuf, Arrival>,
     output: &Output,
 ) -> Result<Outcome> {
-    let paths: Vec<&Path> = batch.iter().map(|(input, _)| input.path.as_path()).collect();
+    let paths: Vec<&Path> = batch.iter().map(|file| file.input.path.as_path()).collect();
     let judged = judge(detector, &paths);
     let mut outcome = Outcome::default();
     let mut entries = Vec::new();
-    for ((input, stamp), judged) in batch.iter().zip(&judged) {
+    for (Ready { input, stamp, tries }, judged) in batch.iter().zip(&judged) {
         // A file that moved away or changed while it was read is not this file; the next round sees what is there.
         if self::stamp(&input.path).ok() != Some(*stamp) {
+            continue;
+        }
+        if matches!(&judged.prediction, Err(Error::Data(simplenet_data::Error::Read { .. }))) && tries + 1 < TRIES {
+            let again = Arrival {
+                stamp: *stamp,
+                since: Instant::now(),
+                tries: tries + 1,
+            };
+            arrivals.insert(input.path.clone(), again);
             continue;
         }
         let mut picture_error = None;
@@ -192,8 +214,12 @@ struct Pictures<'a> {
 impl Pictures<'_> {
     fn new<'a>(arguments: &Watch, folders: Folders<'a>) -> Result<Pictures<'a>> {
         let canonical = |path: &Path| {
-            path.canonicalize()
-                .with_context(|| format!("cannot read the folder {}", path.display()))
+            path.canonicalize().with_context(|| {
+                format!(
+                    "cannot read the folder {}\n\nhint: it has to be there before it is watched",
+                    path.display()
+                )
+            })
         };
         let watched = canonical(&arguments.folder)?;
         let mut outputs = Outputs::default();
