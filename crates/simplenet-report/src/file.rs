@@ -11,7 +11,8 @@ use crate::{Error, Result};
 /// Writes `bytes` to a temporary file in the same folder, makes it durable and renames it to `path`.
 ///
 /// # Errors
-/// When the folder is missing or cannot be written. What stood at `path` is then unchanged.
+/// When the folder is missing or cannot be written. What stood at `path` is then unchanged, or whole and replaced where only
+/// its folder could not be made durable.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut temporary = temporary_beside(path, ".tmp")?;
     temporary.write_all(bytes).map_err(|e| Error::io("write", path, e))?;

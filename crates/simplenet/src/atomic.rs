@@ -9,7 +9,8 @@ use crate::error::Error;
 /// Writes `bytes` to a temporary file in the same folder, makes it durable and renames it to `path`.
 ///
 /// # Errors
-/// [`Error::Write`]. What stood at `path` is then unchanged.
+/// [`Error::Write`]. What stood at `path` is then unchanged, or whole and replaced where only its folder could not be made
+/// durable.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let failed = |source| Error::Write {
         path: path.to_owned(),

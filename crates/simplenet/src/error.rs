@@ -59,8 +59,9 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A file cannot be written. What was there before still is.
-    #[error("cannot write {}: {source}", path.display())]
+    /// A file cannot be written. What was there before still is, unless it was replaced and only its folder could not be made
+    /// durable.
+    #[error("cannot write {}: {source}\n\nhint: name a place that has room and that you may write to", path.display())]
     Write {
         /// The file.
         path: PathBuf,

@@ -1,6 +1,6 @@
 use simplenet::DetectorConfig;
 
-use crate::support::{factory, names, simplenet, stderr, stdout};
+use crate::support::{command, factory, names, simplenet, stderr, stdout};
 
 #[test]
 fn a_damaged_detector_is_named_with_a_hint() {
@@ -21,6 +21,86 @@ fn a_damaged_detector_is_named_with_a_hint() {
         "--exit-code".as_ref(),
     ]);
     assert_eq!(out.status.code(), Some(2));
+}
+
+#[test]
+fn what_is_no_detector_or_no_picture_says_what_is_expected() {
+    let detector = factory().detector.as_os_str();
+    let good = factory().ring.join("test/good");
+    let say = |arguments: &[&std::ffi::OsStr]| {
+        let out = simplenet(arguments);
+        assert_eq!(out.status.code(), Some(1));
+        stderr(&out)
+    };
+    let message = say(&["predict".as_ref(), good.as_ref(), detector]);
+    assert!(
+        message.contains("good is a folder and no detector\n\nhint: "),
+        "{message}"
+    );
+    let message = say(&["predict".as_ref(), "nowhere.simplenet".as_ref(), good.as_ref()]);
+    assert!(
+        message.contains("there is no detector nowhere.simplenet\n\nhint: "),
+        "{message}"
+    );
+    let message = say(&["bench".as_ref(), detector, good.as_ref()]);
+    assert!(
+        message.contains("good is a folder\n\nhint: name one picture"),
+        "{message}"
+    );
+    let message = say(&["manual".as_ref()]);
+    assert!(message.contains("--man <DIR>|--completions <SHELL>"), "{message}");
+}
+
+/// A disk that is full where the lines go.
+#[cfg(target_os = "linux")]
+#[test]
+fn lines_that_cannot_be_written_say_where() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let good = factory().test("good/000.png");
+    let arguments = ["predict".as_ref(), factory().detector.as_os_str(), good.as_os_str()];
+    let out = command(&arguments).stdout(full).output().unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    let message = stderr(&out);
+    assert!(
+        message.contains("cannot write the results to standard output: No space left"),
+        "{message}"
+    );
+    assert!(message.contains("\n\nhint: "), "{message}");
+}
+
+/// A folder of which half is in another format, and one with nothing else.
+#[test]
+fn training_says_which_pictures_it_does_not_decode() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("good");
+    std::fs::create_dir(&good).unwrap();
+    std::fs::write(good.join("a.webp"), "a picture").unwrap();
+    std::fs::write(good.join("b.HEIC"), "a picture").unwrap();
+    let out_file = folder.path().join("part.simplenet");
+    let train = || {
+        let out = simplenet(&["train".as_ref(), good.as_ref(), "--out".as_ref(), out_file.as_ref()]);
+        (out.status.code(), stderr(&out))
+    };
+    let (code, message) = train();
+    assert_eq!(code, Some(1));
+    assert!(
+        message.contains("no images in") && message.contains("2 pictures are not decoded, such as"),
+        "{message}"
+    );
+    for (index, name) in ["000.png", "001.png", "002.png", "003.png", "004.png"]
+        .iter()
+        .enumerate()
+    {
+        let from = factory().ring.join("train/good").join(format!("{index:03}.png"));
+        std::fs::copy(from, good.join(name)).unwrap();
+    }
+    let (code, message) = train();
+    assert_eq!(code, Some(0), "{message}");
+    assert!(
+        message.contains("warning: 2 pictures are not learnt from, such as"),
+        "{message}"
+    );
+    assert!(message.contains("warning: with 5 held-out images"), "{message}");
 }
 
 #[test]
@@ -88,7 +168,7 @@ fn errors_name_the_options_that_were_typed() {
         ),
         (
             &["--tile", "250"],
-            "`--tile` is 250, and squares that join are a multiple of 8",
+            "`--tile` is 250\n\nhint: the side of squares that join is a multiple of 8",
         ),
         (
             &["--overlap", "200"],
@@ -104,19 +184,23 @@ fn errors_name_the_options_that_were_typed() {
         ),
         (
             &["--resize", "0"],
-            "`--resize` is 0; the shorter side takes at least 16 pixels",
+            "`--resize` is 0\n\nhint: the shorter side takes at least 16 pixels",
         ),
         (
             &["--resize", "15"],
-            "`--resize` is 15; the shorter side takes at least 16 pixels, 2 times the 8 of a patch",
+            "`--resize` is 15\n\nhint: the shorter side takes at least 16 pixels, two patches of 8",
         ),
         (
             &["--resize", "7", "--overlap", "0"],
-            "`--resize` is 7; the shorter side takes at least 8 pixels",
+            "`--resize` is 7\n\nhint: the shorter side takes at least 8 pixels, one patch of 8",
         ),
         (&["--folds", "1"], "`--folds` is 1"),
         (&["--vectors", "0"], "`--vectors` is 0"),
-        (&["--max-false-reject", "1"], "`--max-false-reject` is 1"),
+        (
+            &["--max-false-reject", "1%"],
+            "invalid value '1%' for '--max-false-reject <RATE>': a rate is a number between 0 and 1",
+        ),
+        (&["--max-false-reject", "1"], "a rate is a number between 0 and 1"),
         (&["--method", "simplenet", "--noise", "0"], "`--noise` is 0"),
         (&["--method", "simplenet", "--hidden", "0"], "`--hidden` is 0"),
         (&["--method", "simplenet", "--epochs", "0"], "`--epochs` is 0"),

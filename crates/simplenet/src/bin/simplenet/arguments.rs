@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use simplenet::{Detector, LoadOptions, Method};
 use simplenet_backbone::{Arch, Precision};
@@ -77,7 +78,7 @@ pub(crate) struct Train {
     #[arg(long, value_name = "DIR")]
     pub(crate) test: Option<PathBuf>,
     /// Share of good parts that may be rejected
-    #[arg(long, value_name = "RATE", default_value_t = 0.01)]
+    #[arg(long, value_name = "RATE", default_value_t = 0.01, value_parser = rate)]
     pub(crate) max_false_reject: f64,
     /// Keep that share with 95 % confidence, and not only on average: fewer false rejects, fewer defects found
     #[arg(long)]
@@ -112,7 +113,7 @@ pub(crate) struct Train {
     /// Standard deviation of the noise that stands for defects in `simplenet`, instead of the backbone's default
     #[arg(long, value_name = "SIGMA")]
     pub(crate) noise: Option<f64>,
-    /// Arithmetic of training and inference; bf16 is faster where the processor has it, and differs in the third digit
+    /// Arithmetic of training and inference; bf16 differs in the third digit, and is faster for ResNets on a processor with AMX
     #[arg(long, value_name = "NAME", default_value = "f32")]
     pub(crate) precision: PrecisionArgument,
     /// Patches that `patchcore` remembers at most; 5000 if not given
@@ -239,7 +240,7 @@ pub(crate) struct Threshold {
     #[command(flatten)]
     pub(crate) model: Model,
     /// Choose it for this share of rejected good parts, by the held-out scores in the file
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", value_parser = rate)]
     pub(crate) max_false_reject: Option<f64>,
     /// Keep that share with 95 % confidence, and not only on average
     // Where the rate is missing because another rule was given, clap does not miss it.
@@ -303,9 +304,10 @@ pub(crate) struct Watch {
 }
 
 #[derive(Args)]
+#[group(required = true, multiple = true)]
 pub(crate) struct Manual {
     /// Folder for the man pages: simplenet.1, simplenet-train.1, ...
-    #[arg(long, value_name = "DIR", required_unless_present = "completions")]
+    #[arg(long, value_name = "DIR")]
     pub(crate) man: Option<PathBuf>,
     /// Print the completions of this shell
     #[arg(long, value_name = "SHELL")]
@@ -313,13 +315,25 @@ pub(crate) struct Manual {
 }
 
 impl Model {
-    pub(crate) fn load(&self) -> Result<Detector, simplenet::Error> {
+    pub(crate) fn load(&self) -> Result<Detector> {
+        let path = self.path.display();
+        if self.path.is_dir() {
+            bail!("{path} is a folder and no detector\n\nhint: the file that `simplenet train` wrote comes first");
+        }
+        if !self.path.exists() {
+            bail!("there is no detector {path}\n\nhint: `simplenet train FOLDER --out {path}` makes one");
+        }
         let options = LoadOptions {
             weights: self.weights.clone(),
             allow_drift: self.allow_drift,
         };
-        Detector::load(&self.path, &options)
+        Ok(Detector::load(&self.path, &options)?)
     }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| *rate > 0.0 && *rate < 1.0);
+    rate.ok_or_else(|| "a rate is a number between 0 and 1: 0.01 is one good part in a hundred".into())
 }
 
 fn threads(text: &str) -> Result<usize, String> {

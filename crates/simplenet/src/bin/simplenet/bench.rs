@@ -53,6 +53,12 @@ pub(crate) fn run(arguments: &Bench, output: &Output) -> Result<Outcome> {
     }
     let start = Instant::now();
     let detector = arguments.model.load()?;
+    if arguments.image.is_dir() {
+        bail!(
+            "{} is a folder\n\nhint: name one picture of it",
+            arguments.image.display()
+        );
+    }
     let image = open_upright(&arguments.image)?;
     detector.predict(&image)?;
     let load = start.elapsed();

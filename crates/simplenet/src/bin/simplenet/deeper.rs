@@ -81,7 +81,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap_or(root.path()))?;
             std::fs::write(path, "x")?;
         }
-        let said = |good: &Path| Ok::<_, anyhow::Error>(unused(good, &inputs::training(good)?));
+        let said = |good: &Path| Ok::<_, anyhow::Error>(unused(good, &inputs::training(good)?.0));
         let text = said(root.path())?.unwrap_or_default();
         assert!(text.starts_with("warning: 3 images in 2 folders below "), "{text}");
         assert!(text.contains(" are not used: monday, old/a\n\nhint: "), "{text}");
@@ -94,7 +94,7 @@ mod tests {
         let glob = root.path().join("**").join("*");
         let text = said(root.path())?.unwrap_or_default();
         assert!(text.contains(&format!("in quotes: '{}'", glob.display())), "{text}");
-        assert_eq!((inputs::training(&glob)?.len(), said(&glob)?), (4, None));
+        assert_eq!((inputs::training(&glob)?.0.len(), said(&glob)?), (4, None));
         Ok(())
     }
 }

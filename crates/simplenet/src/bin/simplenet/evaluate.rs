@@ -218,7 +218,10 @@ pub(crate) fn measure(detector: &Detector, test: &[Sample], output: &Output) -> 
     progress.end();
     for file in &unreadable {
         let reason = file.error.lines().next().unwrap_or_default();
-        output.say(&format!("warning: left out {}: {reason}", file.file));
+        output.say(&match reason.contains(&file.file) {
+            true => format!("warning: left out: {reason}"),
+            false => format!("warning: left out {}: {reason}", file.file),
+        });
     }
     let all = |_: &Sample| true;
     let is_good = |sample: &Sample| !sample.anomalous;
@@ -269,7 +272,7 @@ fn mask(sample: &Sample, detector: &Detector, geometry: &Geometry) -> Result<Vec
     let rule = detector.config().model.evaluate.mask;
     let preprocess = detector.pipeline().preprocess();
     Ok(match open_mask(sample, rule)? {
-        Some(mask) => rule.apply(&preprocess.window(&mask, geometry.window())?),
+        Some(mask) => rule.apply(&preprocess.window(&mask, geometry.resized(), geometry.window())?),
         None => vec![false; geometry.rows * geometry.columns],
     })
 }

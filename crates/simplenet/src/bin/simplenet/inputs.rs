@@ -29,13 +29,12 @@ pub(crate) struct Found {
     pub(crate) skipped: Skipped,
 }
 
-/// The images of good parts in a folder, a category or a glob.
-pub(crate) fn training(good: &Path) -> Result<Vec<Source>> {
+/// The images of good parts in a folder, a category or a glob, and what was passed over beside them.
+pub(crate) fn training(good: &Path) -> Result<(Vec<Source>, Skipped)> {
+    let mut skipped = Skipped::default();
     if is_glob(good) {
-        return Ok(matches(good, &mut Skipped::default())?
-            .into_iter()
-            .map(Source::File)
-            .collect());
+        let images = matches(good, &mut skipped)?.into_iter().map(Source::File).collect();
+        return Ok((images, skipped));
     }
     if good.is_file() {
         bail!(
@@ -43,8 +42,25 @@ pub(crate) fn training(good: &Path) -> Result<Vec<Source>> {
             good.display()
         );
     }
-    let dataset = folder::load(good)?;
-    Ok(dataset.train.into_iter().map(|sample| sample.source).collect())
+    let loaded = folder::load(good);
+    let folder = match &loaded {
+        Ok(dataset) => dataset.train.first().and_then(|sample| sample.source.path().parent()),
+        Err(_) => Some(good),
+    };
+    // Of what cannot be listed the error speaks.
+    for (path, _) in folder.map(entries).into_iter().flatten().flatten() {
+        skipped.sift(&path);
+    }
+    match (loaded, skipped.pictures("not decoded")) {
+        (Ok(dataset), _) => {
+            let images = dataset.train.into_iter().map(|sample| sample.source);
+            Ok((images.collect(), skipped))
+        }
+        (Err(error @ simplenet_data::Error::NoImages { .. }), Some(others)) => {
+            bail!("{error}; {others}")
+        }
+        (Err(error), _) => Err(error.into()),
+    }
 }
 
 /// The images behind the names: files as they are, folders to the bottom, globs. Each file once, in the order named.

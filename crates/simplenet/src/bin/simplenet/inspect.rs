@@ -84,8 +84,17 @@ pub(crate) fn summary(detector: &Detector) -> Result<String, Error> {
         (
             "judged",
             format!(
-                "{} x {} pixels at ({}, {}), seen as {} x {}",
-                inspected.width, inspected.height, inspected.x, inspected.y, geometry.columns, geometry.rows
+                "{} x {} pixels at ({}, {}), seen as {} x {}{}",
+                inspected.width,
+                inspected.height,
+                inspected.x,
+                inspected.y,
+                geometry.columns,
+                geometry.rows,
+                match detector.judged_share() {
+                    1.0 => String::new(),
+                    share => format!("; {:.0} % of it, as masks say", share * 100.0),
+                }
             ),
         ),
         (

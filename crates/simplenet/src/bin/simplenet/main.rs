@@ -29,7 +29,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use crate::arguments::{Arguments, Verb};
-use crate::output::Output;
+use crate::output::{Output, is_broken_pipe};
 
 /// With `--exit-code`: at least one defect.
 const A_DEFECT: u8 = 1;
@@ -87,12 +87,6 @@ fn dispatch(arguments: Arguments) -> Result<Outcome> {
         Verb::Watch(arguments) => watch::run(&arguments, &output),
         Verb::Manual(arguments) => manual::run(&arguments),
     }
-}
-
-/// The reader of our output, such as `head`, has enough.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
-    io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn render(error: &anyhow::Error) -> String {

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Write};
 
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::arguments::Common;
@@ -20,27 +21,27 @@ impl Output {
     }
 
     /// Data: a text on stdout.
-    pub(crate) fn text(&self, text: &str) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{text}")?;
-        stdout.flush()
+    pub(crate) fn text(&self, text: &str) -> Result<()> {
+        write(text).context(
+            "cannot write the results to standard output\n\nhint: where it was sent may be full, or closed to this program",
+        )
     }
 
     /// Data: one line of JSON on stdout.
-    pub(crate) fn json_line(&self, value: &impl Serialize) -> io::Result<()> {
+    pub(crate) fn json_line(&self, value: &impl Serialize) -> Result<()> {
         self.text(&serde_json::to_string(value)?)
     }
 
     /// The same beside files or an exit code, which are wanted also where the reader of stdout, such as `head`, has enough.
-    pub(crate) fn json_line_if_read(&self, value: &impl Serialize) -> io::Result<()> {
+    pub(crate) fn json_line_if_read(&self, value: &impl Serialize) -> Result<()> {
         match self.json_line(value) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if is_broken_pipe(&error) => Ok(()),
             written => written,
         }
     }
 
     /// Data: the value as JSON if `--json` was given, else as text.
-    pub(crate) fn either(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> io::Result<()> {
+    pub(crate) fn either(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
         if self.json {
             return self.text(&serde_json::to_string_pretty(value)?);
         }
@@ -53,4 +54,16 @@ impl Output {
             eprintln!("{line}");
         }
     }
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
+}
+
+/// The reader of our output, such as `head`, has enough.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|io| io.kind() == ErrorKind::BrokenPipe)
 }

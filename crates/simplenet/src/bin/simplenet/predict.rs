@@ -153,8 +153,8 @@ impl Sink<'_> {
     fn all(&mut self, found: &Found) -> Result<()> {
         let links = found.skipped.folders();
         let links = links.map(|links| format!("{links}\n\nhint: name the folder itself, as another input"));
-        for warning in found.skipped.pictures().into_iter().chain(links) {
-            self.output.say(&warning);
+        for passed_over in found.skipped.pictures("not judged").into_iter().chain(links) {
+            self.output.say(&format!("warning: {passed_over}"));
             self.outcome.unjudged = true;
         }
         for (name, error) in &found.failed {
@@ -222,10 +222,10 @@ impl Sink<'_> {
     /// A line on stdout, which may not be all that is wanted.
     fn line(&mut self, line: &impl Serialize) -> Result<()> {
         self.lines += 1;
-        Ok(match self.exit_code || self.writes_files() {
+        match self.exit_code || self.writes_files() {
             true => self.output.json_line_if_read(line),
             false => self.output.json_line(line),
-        }?)
+        }
     }
 
     fn writes_files(&self) -> bool {

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use simplenet::detector::Geometry;
-use simplenet::detector::card::{Card, Duplicate, Hygiene, ThresholdCard};
+use simplenet::detector::calibration::Contract;
+use simplenet::detector::card::{Card, Duplicate, HeldOut, Hygiene, ThresholdCard};
 
 /// Below this share of the picture a person should know that the rest is not judged.
 const SHARE_TO_MENTION: f64 = 0.9;
+/// Fewer held-out images than this promise too little for a note.
+const FEW: usize = 20;
 /// Lines of one kind; the others are counted.
 const LINES: usize = 10;
 /// Files of a group that are named; the others are counted.
@@ -17,7 +20,11 @@ pub(crate) fn lines(card: &Card, geometry: &Geometry) -> Vec<String> {
     let mut lines = Vec::new();
     for file in &card.data.unreadable {
         let reason = file.error.lines().next().unwrap_or_default();
-        lines.push(format!("warning: left out {}: {reason}", file.file));
+        // Most reasons name the file.
+        lines.push(match reason.contains(&file.file) {
+            true => format!("warning: left out: {reason}"),
+            false => format!("warning: left out {}: {reason}", file.file),
+        });
     }
     let [width, height] = card.data.size;
     if card.data.other_sizes > 0 {
@@ -37,6 +44,7 @@ pub(crate) fn lines(card: &Card, geometry: &Geometry) -> Vec<String> {
         ));
     }
     lines.extend(suspects(&card.hygiene));
+    lines.extend(without_suspects(card));
     lines.extend(duplicates(&card.hygiene.duplicates));
     if card.hygiene.oscillates {
         lines.push("warning: training did not settle; try another --seed, or more --epochs".into());
@@ -58,8 +66,10 @@ pub(crate) fn lines(card: &Card, geometry: &Geometry) -> Vec<String> {
             0 => "--confident promises the target".to_string(),
             more => format!("{more} more images are needed to promise the target"),
         };
+        // What is extrapolated from this few can be wrong by a factor of ten.
+        let kind = if contract.held_out < FEW { "warning" } else { "note" };
         lines.push(format!(
-            "note: with {} held-out images the false-reject rate is at most {:.2} % with 95 % confidence; {remedy}",
+            "{kind}: with {} held-out images the false-reject rate is at most {:.2} % with 95 % confidence; {remedy}",
             contract.held_out,
             contract.bound * 100.0
         ));
@@ -79,6 +89,28 @@ fn suspects(hygiene: &Hygiene) -> Vec<String> {
         )
     });
     capped(lines.collect(), "images that look unlike the others", "suspects")
+}
+
+/// What the threshold would be if the suspects were no good parts: one defect among them can raise it to its own score.
+fn without_suspects(card: &Card) -> Option<String> {
+    let ThresholdCard::Contract(contract) = &card.calibration.threshold else {
+        return None;
+    };
+    let suspects = &card.hygiene.suspects;
+    let is_suspect = |image: &HeldOut| {
+        suspects
+            .iter()
+            .any(|suspect| suspect.file == image.file && suspect.score == image.score)
+    };
+    let others = card.calibration.held_out.iter().filter(|image| !is_suspect(image));
+    let scores: Vec<f32> = others.map(|image| image.score).collect();
+    let without = Contract::new(&scores, contract.max_false_reject, contract.confident).ok()?;
+    (!suspects.is_empty() && without.threshold < contract.threshold).then(|| {
+        format!(
+            "warning: without what looks unlike the others the threshold would be about {:.4}, and not {:.4}: if these are no good parts, move them elsewhere and train again",
+            without.threshold, contract.threshold
+        )
+    })
 }
 
 fn duplicates(pairs: &[Duplicate]) -> Vec<String> {

@@ -52,15 +52,15 @@ impl Skipped {
         }
     }
 
-    /// What to say of pictures that are passed over, if there are any.
-    pub(crate) fn pictures(&self) -> Option<String> {
+    /// What to say of pictures that are passed over, if there are any: that they are `not` something.
+    pub(crate) fn pictures(&self, not: &str) -> Option<String> {
         let (path, reason) = self.first.as_ref()?;
         let pictures = match self.count {
             1 => "1 picture is".to_string(),
             more => format!("{more} pictures are"),
         };
         let path = path.display();
-        Some(format!("warning: {pictures} not judged, such as {path}: {reason}"))
+        Some(format!("{pictures} {not}, such as {path}: {reason}"))
     }
 
     /// What to say of links to folders.
@@ -70,7 +70,7 @@ impl Skipped {
             1 => "1 link to a folder is".to_string(),
             more => format!("{more} links to folders are"),
         };
-        Some(format!("warning: {links} not followed, such as {path}"))
+        Some(format!("{links} not followed, such as {path}"))
     }
 }
 

@@ -19,8 +19,11 @@ pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
     check_method(&arguments, &config.model.method)?;
     // What is wrong with it should be said now and not after the training.
     let test = arguments.test.as_ref().map(folder::labelled).transpose()?;
-    let images = inputs::training(&arguments.good)?;
+    let (images, skipped) = inputs::training(&arguments.good)?;
     check_out(&arguments, &images, test.as_deref().unwrap_or_default())?;
+    if let Some(passed_over) = skipped.pictures("not learnt from") {
+        output.say(&format!("warning: {passed_over}"));
+    }
     if let Some(unused) = deeper::unused(&arguments.good, &images) {
         output.say(&unused);
     }
