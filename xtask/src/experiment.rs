@@ -23,6 +23,8 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
+    pub(crate) const ALL: [Protocol; 2] = [Protocol::Paper, Protocol::Code];
+
     /// As it stands in files and tables.
     pub(crate) fn name(self) -> &'static str {
         match self {

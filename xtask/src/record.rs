@@ -97,8 +97,8 @@ impl Moments {
 }
 
 /// Milliseconds of single test images, one after the other (Figure 2): `latency_ms` from the file to the smoothed map, and of
-/// that `head_ms` from the patch features to the scores, which is all that methods on one backbone differ in. The first
-/// `warmup` images are not counted; a test set smaller than that goes round.
+/// that `head_ms` from the patch features to the scores: those of the stages where the method joins them itself, as
+/// SimpleNet does, else joined. The first `warmup` images are not counted; a test set smaller than that goes round.
 pub(crate) fn latencies(
     pipeline: &Pipeline,
     model: &Model,

@@ -78,7 +78,7 @@ pub(crate) struct Arguments {
     /// Folder of this run's rows and figures [default: results/local-DATASET]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Print the plan, what is done and how long the rest takes; run nothing
+    /// Print the plan, what is done and how long the rest takes; train nothing
     #[arg(long)]
     list: bool,
 }

@@ -1,5 +1,6 @@
 //! Rows to what a reader sees: tables, figures, sheets.
 
+mod departures;
 mod figures;
 mod tables;
 
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use simplenet_report::{Figure, Measurement, Published, Row, Selection, Table};
 
-use crate::experiment::{Experiment, Show};
+use crate::experiment::{Experiment, Library, Show};
 use crate::folder::RunFolder;
 use crate::sheets;
 
@@ -74,6 +75,7 @@ impl Exhibits {
         folder: &RunFolder,
         project: &Path,
     ) -> Result<Exhibits> {
+        let library = Library::open(&project.join("xtask/experiments"))?;
         let published = Published::read_or_none(&project.join("docs/paper"), &experiment.id)?;
         let mut exhibits = Exhibits::default();
         for part in parts(experiment, newest(rows), measurements) {
@@ -85,6 +87,9 @@ impl Exhibits {
             }
             .with_context(context)?;
             if let Some((_, first)) = tables.first_mut() {
+                first
+                    .notes
+                    .extend(departures::note(&part, folder, &library).with_context(context)?);
                 first.notes.extend(not_run(experiment, &part.rows));
             }
             exhibits.tables.append(&mut tables);
