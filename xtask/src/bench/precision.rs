@@ -198,7 +198,7 @@ pub(super) fn commands(rows: &[Measurement]) -> Vec<String> {
         .iter()
         .map(|row| {
             let (backbone, epochs) = (&row.backbone, row.x);
-            format!("cargo xtask bench precision --backbone {backbone} --epochs {epochs}")
+            format!("cargo xtask bench precision --data MVTEC --backbone {backbone} --epochs {epochs}")
         })
         .collect();
     commands.sort_unstable();

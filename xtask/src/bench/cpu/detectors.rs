@@ -13,7 +13,7 @@ use simplenet_kernels::{maps, patch};
 use simplenet_report::Benchmark;
 
 use super::{BATCHES, Bench, Network, PRECISIONS, pool};
-use crate::bench::measure::measure;
+use crate::bench::measure::{Contestant, alternate, contestant, measure};
 use crate::bench::random::enlarged;
 
 /// Sides of the photographs, in pixels: the procedural set's, and a camera's.
@@ -110,7 +110,7 @@ fn judge(detector: &Detector, path: &Path, batch: usize) -> Result<()> {
     Ok(())
 }
 
-/// The stages of one image's way, each alone, on all threads.
+/// The stages of one image's way, each for itself, on all threads.
 fn stages(bench: &mut Bench, backbone: &Network, detector: &Detector, photographs: &Photographs) -> Result<()> {
     let threads = bench.threads.iter().copied().max().unwrap_or(1);
     let model_config = &detector.config().model;
@@ -137,25 +137,28 @@ fn stages(bench: &mut Bench, backbone: &Network, detector: &Detector, photograph
         let patches = network.score_layers(&layers)?;
         let grid = [1, layers[0].share.h, layers[0].share.w];
         let blur = model_config.evaluate.blur_sigma;
+        let patch_size = model_config.features.patch;
         let budget = bench.budget;
         let timings = pool.install(|| -> Result<_> {
-            Ok([
-                ("decode", measure(budget, || Ok(open_upright(path)?))?),
-                ("resize", measure(budget, || Ok(pipeline.preprocess().apply(&image)))?),
-                ("backbone", measure(budget, || Ok(engine.run(&input, shape)?))?),
-                (
-                    "patches",
-                    measure(budget, || {
-                        Ok(patch::mean_layers(&features, model_config.features.patch)?)
-                    })?,
-                ),
-                ("head", measure(budget, || Ok(network.score_layers(&layers)?))?),
+            // In turns: what is left of the whole when the stages are taken away is a small difference of large times.
+            let (names, mut contestants): (Vec<&str>, Vec<Contestant<'_>>) = [
+                ("decode", contestant(|| Ok(open_upright(path)?))),
+                ("resize", contestant(|| Ok(pipeline.preprocess().apply(&image)))),
+                ("backbone", contestant(|| Ok(engine.run(&input, shape)?))),
+                ("patches", contestant(|| Ok(patch::mean_layers(&features, patch_size)?))),
+                ("head", contestant(|| Ok(network.score_layers(&layers)?))),
                 (
                     "map",
-                    measure(budget, || Ok(maps::anomaly_maps(&patches, grid, [side, side], blur)?))?,
+                    contestant(|| Ok(maps::anomaly_maps(&patches, grid, [side, side], blur)?)),
                 ),
-                ("whole", measure(budget, || Ok(detector.predict_file(path)?))?),
-            ])
+                ("whole", contestant(|| Ok(detector.predict_file(path)?))),
+            ]
+            .into_iter()
+            .unzip();
+            Ok(names
+                .into_iter()
+                .zip(alternate(budget, &mut contestants)?)
+                .collect::<Vec<_>>())
         })?;
         let mut new = Vec::new();
         for (stage, timing) in timings {

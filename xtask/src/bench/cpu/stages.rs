@@ -36,8 +36,10 @@ pub(super) fn table(rows: &[Benchmark]) -> Option<Table> {
     let whole = format!("{PREFIX}{WHOLE}");
     let mut lines = Vec::new();
     for row in rows.iter().filter(|row| row.subject == whole) {
-        let times: Vec<f64> = STAGES.iter().filter_map(|name| stage(row, name)).collect();
-        let backbone = stage(row, "backbone")?;
+        let times: Option<Vec<f64>> = STAGES.iter().map(|name| stage(row, name)).collect();
+        let (Some(times), Some(backbone)) = (times, stage(row, "backbone")) else {
+            continue;
+        };
         let mut cells = vec![row.model.clone(), row.precision.clone()];
         cells.extend(times.iter().map(|time| format!("{time:.2}")));
         cells.push(format!("{:.2}", row.p50_ms - times.iter().sum::<f64>()));
@@ -47,8 +49,9 @@ pub(super) fn table(rows: &[Benchmark]) -> Option<Table> {
     }
     let first = rows.iter().find(|row| row.subject == whole)?;
     let notes = vec![format!(
-        "Milliseconds at the median, one image, {} threads, {} ({}). Each stage is timed alone; `whole` is one call from file to \
-         verdict, and `rest` what it takes beyond the sum of the stages: regions, and memory that the stages have warm.",
+        "Milliseconds at the median, one image, {} threads, {} ({}). Each stage is timed for itself; `whole` is one call from \
+         file to verdict, and `rest` its median less theirs: regions, memory that the stages have warm, and the noise of the \
+         larger times.",
         first.threads, first.device, first.isa
     )];
     Some(Table { columns, lines, notes })

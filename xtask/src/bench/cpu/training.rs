@@ -74,7 +74,7 @@ pub(super) fn run(bench: &mut Bench) -> Result<()> {
     for threads in bench.threads.clone() {
         let pool = pool(threads)?;
         let peers = bench.peers(threads)?;
-        let mut contestants: Vec<Contestant<'_>> = Vec::new();
+        let mut ours: Vec<Contestant<'_>> = Vec::new();
         let mut rows = Vec::new();
         let (rows64, dim, hidden) = (ROWS as f64, DIM as f64, HIDDEN as f64);
         // Multiplications of autograd without the input gradient that nobody reads; ours needs fewer.
@@ -96,7 +96,7 @@ pub(super) fn run(bench: &mut Bench) -> Result<()> {
             let mut step = Step::new(head.config(), &config(precision), ROWS)?;
             let (mut batch, mut noise) = (vec![0.0; ROWS * DIM], vec![0.0; ROWS * DIM]);
             let (pool, features, mut steps) = (&pool, &features, 0);
-            contestants.push(contestant(move || {
+            ours.push(contestant(move || {
                 pool.install(|| {
                     // As a training loop does: gather the batch, draw its noise, step.
                     batch.copy_from_slice(features);
@@ -106,9 +106,6 @@ pub(super) fn run(bench: &mut Bench) -> Result<()> {
                 })
             }));
         }
-        let mut timings = alternate(bench.training_budget(), &mut contestants)?;
-        drop(contestants);
-
         let torch = peers.as_ref().and_then(|peers| {
             let peers = peers.borrow();
             peers
@@ -117,10 +114,12 @@ pub(super) fn run(bench: &mut Bench) -> Result<()> {
                 .find(|engine| engine.name.starts_with("torch "))
                 .cloned()
         });
+        let mut timings = Vec::new();
         if let (Some(peers), Some(engine)) = (peers, torch) {
+            let mut theirs = Vec::new();
             let folder = tempfile::tempdir()?;
             let training = describe(folder.path(), &features, &noise)?;
-            for (precision, tolerance) in PRECISIONS.into_iter().zip(TOLERANCES) {
+            for ((precision, tolerance), ours) in PRECISIONS.into_iter().zip(TOLERANCES).zip(ours) {
                 let written = precision_name(precision);
                 let mut peers = peers.borrow_mut();
                 peers.train_load(&training, written)?;
@@ -138,15 +137,15 @@ pub(super) fn run(bench: &mut Bench) -> Result<()> {
                     difference: Some(difference),
                     ..row(precision)
                 });
-                let mut head = head()?;
-                let mut step = Step::new(head.config(), &config(precision), ROWS)?;
-                // In turns with ours, so that both meet the same machine.
-                let mut turns: Vec<Contestant<'_>> = vec![
-                    Box::new(|| peers.train_step()),
-                    contestant(|| Ok(pool.install(|| step.run(&mut head, &features, &noise))?)),
-                ];
-                timings.push(alternate(bench.training_budget(), &mut turns)?[0]);
+                // Theirs gathers nothing and draws its noise.
+                let mut turns: Vec<Contestant<'_>> = vec![ours, Box::new(|| peers.train_step())];
+                let pair = alternate(bench.training_budget(), &mut turns)?;
+                timings.push(pair[0]);
+                theirs.push(pair[1]);
             }
+            timings.extend(theirs);
+        } else {
+            timings = alternate(bench.training_budget(), &mut ours)?;
         }
         let rows = timings.into_iter().zip(rows);
         bench.push(rows.map(|(timing, row)| timing.fill(row)).collect())?;
