@@ -3,9 +3,10 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use proptest::prelude::*;
+use simplenet_kernels::adam::AdamConfig;
 use simplenet_kernels::candle_ops::{
-    AdamConfig, ImageLayout, adam_step, add_normal, anomaly_maps, bias_residual_activation, code_embed,
-    discriminator_scores, mean_embed, truncated_l1,
+    ImageLayout, adam_step, add_normal, anomaly_maps, bias_residual_activation, code_embed, discriminator_scores,
+    mean_embed, truncated_l1,
 };
 use simplenet_kernels::graph::Activation;
 use simplenet_kernels::noise::{self, NoiseKey};

@@ -6,59 +6,9 @@ use std::cell::Cell;
 use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};
-use rayon::prelude::*;
 
 use super::{contiguous, expect_shape, values};
-
-/// Values that one task updates.
-const VALUES_PER_TASK: usize = 1 << 13;
-
-/// Adam (Kingma and Ba 2015) or AdamW (Loshchilov and Hutter 2019), as PyTorch computes them.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamConfig {
-    /// Step size.
-    pub lr: f64,
-    /// Decay of the first moment, from 0 to below 1.
-    pub beta1: f64,
-    /// Decay of the second moment, from 0 to below 1.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub eps: f64,
-    /// Weight decay; what it means is for `decoupled` to say.
-    pub weight_decay: f64,
-    /// `false`: the decay is added to the gradient, so the moments see it (`torch.optim.Adam`). `true`: every step first
-    /// shrinks the parameter by `lr × weight_decay` (`torch.optim.AdamW`).
-    pub decoupled: bool,
-}
-
-impl Default for AdamConfig {
-    /// PyTorch's defaults, without weight decay.
-    fn default() -> AdamConfig {
-        AdamConfig {
-            lr: 1e-3,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 0.0,
-            decoupled: false,
-        }
-    }
-}
-
-/// What is the same for all parameters in an update, as `adam.cu` declares it; learning rate and bias correction in one.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct AdamUpdate {
-    shrink: f32,
-    into_gradient: f32,
-    step_size: f32,
-    second_correction: f32,
-    keep_first: f32,
-    take_first: f32,
-    keep_second: f32,
-    take_second: f32,
-    eps: f32,
-}
+use crate::adam::{AdamConfig, AdamUpdate};
 
 /// One update of `parameter` by its `gradient`, in place and in one sweep, with the moments `m` and `v`, all of one shape:
 /// before the first step both are zeros. `step` counts from 1. A [`candle_core::Var`] can be a parameter, and sees the
@@ -70,7 +20,8 @@ pub(crate) struct AdamUpdate {
 ///
 /// ```
 /// use candle_core::{DType::F32, Device, Tensor, Var};
-/// use simplenet_kernels::candle_ops::{AdamConfig, adam_step};
+/// use simplenet_kernels::adam::AdamConfig;
+/// use simplenet_kernels::candle_ops::adam_step;
 ///
 /// let parameter = Var::new(&[1.0_f32, -2.0], &Device::Cpu)?;
 /// let [m, v] = [parameter.zeros_like()?, parameter.zeros_like()?];
@@ -89,7 +40,8 @@ pub fn adam_step(
     step: usize,
     config: &AdamConfig,
 ) -> Result<()> {
-    let update = AdamUpdate::new(config, step)?;
+    check(config, step)?;
+    let update = AdamUpdate::new(config, step);
     let all = [
         ("the parameter", parameter),
         ("the gradient", gradient),
@@ -134,66 +86,31 @@ pub fn adam_step(
     })
 }
 
-impl AdamUpdate {
-    fn new(config: &AdamConfig, step: usize) -> Result<AdamUpdate> {
-        let AdamConfig {
-            lr,
-            beta1,
-            beta2,
-            eps,
-            weight_decay,
-            decoupled,
-        } = *config;
-        if step == 0 {
-            bail!("step is 0, before which there is no update to correct for\n\nhint: count steps from 1");
-        }
-        for (what, value, upper) in [
-            ("lr", lr, f64::INFINITY),
-            ("beta1", beta1, 1.0),
-            ("beta2", beta2, 1.0),
-            ("eps", eps, f64::INFINITY),
-            ("weight_decay", weight_decay, f64::INFINITY),
-        ] {
-            if !(0.0..upper).contains(&value) {
-                bail!("{what} is {value}\n\nhint: it is at least 0 and less than {upper}; see `AdamConfig::default`");
-            }
-        }
-        let (shrink, into_gradient) = match decoupled {
-            false => (1.0, weight_decay),
-            true => (1.0 - lr * weight_decay, 0.0),
-        };
-        let step = step as f64;
-        Ok(AdamUpdate {
-            shrink: shrink as f32,
-            into_gradient: into_gradient as f32,
-            step_size: (lr / (1.0 - beta1.powf(step))) as f32,
-            second_correction: (1.0 - beta2.powf(step)).sqrt() as f32,
-            keep_first: beta1 as f32,
-            take_first: (1.0 - beta1) as f32,
-            keep_second: beta2 as f32,
-            take_second: (1.0 - beta2) as f32,
-            eps: eps as f32,
-        })
+/// Refuses what cannot train.
+fn check(config: &AdamConfig, step: usize) -> Result<()> {
+    let AdamConfig {
+        lr,
+        beta1,
+        beta2,
+        eps,
+        weight_decay,
+        decoupled: _,
+    } = *config;
+    if step == 0 {
+        bail!("step is 0, before which there is no update to correct for\n\nhint: count steps from 1");
     }
-
-    fn apply(&self, parameters: &mut [f32], gradients: &[f32], [firsts, seconds]: [&mut [f32]; 2]) {
-        let update = *self;
-        parameters
-            .par_chunks_mut(VALUES_PER_TASK)
-            .zip(gradients.par_chunks(VALUES_PER_TASK))
-            .zip(firsts.par_chunks_mut(VALUES_PER_TASK))
-            .zip(seconds.par_chunks_mut(VALUES_PER_TASK))
-            .for_each(|(((parameters, gradients), firsts), seconds)| {
-                let moments = firsts.iter_mut().zip(seconds);
-                for ((parameter, &gradient), (first, second)) in parameters.iter_mut().zip(gradients).zip(moments) {
-                    let gradient = gradient + update.into_gradient * *parameter;
-                    *first = update.keep_first * *first + update.take_first * gradient;
-                    *second = update.keep_second * *second + update.take_second * (gradient * gradient);
-                    let denominator = second.sqrt() / update.second_correction + update.eps;
-                    *parameter = update.shrink * *parameter - update.step_size * (*first / denominator);
-                }
-            });
+    for (what, value, upper) in [
+        ("lr", lr, f64::INFINITY),
+        ("beta1", beta1, 1.0),
+        ("beta2", beta2, 1.0),
+        ("eps", eps, f64::INFINITY),
+        ("weight_decay", weight_decay, f64::INFINITY),
+    ] {
+        if !(0.0..upper).contains(&value) {
+            bail!("{what} is {value}\n\nhint: it is at least 0 and less than {upper}; see `AdamConfig::default`");
+        }
     }
+    Ok(())
 }
 
 /// Where a tensor's memory is: the same for all views of it.

@@ -26,7 +26,8 @@
 //!
 //! ```
 //! use candle_core::{DType::F32, Device, Result, Tensor, Var};
-//! use simplenet_kernels::candle_ops::{AdamConfig, add_normal, adam_step, discriminator_scores, truncated_l1};
+//! use simplenet_kernels::adam::AdamConfig;
+//! use simplenet_kernels::candle_ops::{add_normal, adam_step, discriminator_scores, truncated_l1};
 //! use simplenet_kernels::noise::NoiseKey;
 //!
 //! let random = |shape: &[usize], stream| -> Result<Tensor> {
@@ -70,9 +71,7 @@ mod noise;
 
 use candle_core::{CpuStorage, Layout, Result, Tensor, bail};
 
-#[cfg(feature = "cuda")]
-pub(crate) use self::adam::AdamUpdate;
-pub use self::adam::{AdamConfig, adam_step};
+pub use self::adam::adam_step;
 pub use self::discriminator::discriminator_scores;
 pub use self::embed::{code_embed, mean_embed};
 pub use self::epilogue::{ImageLayout, bias_residual_activation};

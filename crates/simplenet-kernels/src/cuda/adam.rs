@@ -3,9 +3,9 @@
 use candle_core::Result;
 
 use super::gpu::{Argument, Gpu, Grid, Span, arguments, int};
-use crate::candle_ops::AdamUpdate;
+use crate::adam::AdamUpdate;
 
-arguments!(AdamUpdate);
+arguments!(AdamUpdate<f32>);
 
 /// Updates parameters and both moments in place.
 ///
@@ -16,7 +16,7 @@ pub(crate) fn update(
     parameters: Span<'_, f32>,
     gradients: Span<'_, f32>,
     [firsts, seconds]: [Span<'_, f32>; 2],
-    update: &AdamUpdate,
+    update: &AdamUpdate<f32>,
 ) -> Result<()> {
     let count = parameters.len();
     gradients.expect("the gradient", count)?;

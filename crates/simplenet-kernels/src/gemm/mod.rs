@@ -112,6 +112,10 @@ mod sealed {
         fn fused(self, x: Self, sum: Self) -> Self;
         /// The nearest bf16, ties to even.
         fn rounded(self) -> Self;
+        /// The nearest value of this type.
+        fn nearest(value: f64) -> Self;
+        /// Square root.
+        fn root(self) -> Self;
     }
 }
 
@@ -125,7 +129,9 @@ pub trait Real:
     + 'static
     + std::fmt::Debug
     + std::ops::Add<Output = Self>
+    + std::ops::Sub<Output = Self>
     + std::ops::Mul<Output = Self>
+    + std::ops::Div<Output = Self>
 {
 }
 
@@ -148,6 +154,16 @@ impl sealed::Sealed for f32 {
     fn rounded(self) -> f32 {
         nearest_bf16(self)
     }
+
+    #[inline(always)]
+    fn nearest(value: f64) -> f32 {
+        value as f32
+    }
+
+    #[inline(always)]
+    fn root(self) -> f32 {
+        self.sqrt()
+    }
 }
 
 impl sealed::Sealed for f64 {
@@ -166,6 +182,16 @@ impl sealed::Sealed for f64 {
     #[inline(always)]
     fn rounded(self) -> f64 {
         half::bf16::from_f64(self).to_f64()
+    }
+
+    #[inline(always)]
+    fn nearest(value: f64) -> f64 {
+        value
+    }
+
+    #[inline(always)]
+    fn root(self) -> f64 {
+        self.sqrt()
     }
 }
 

@@ -1,9 +1,10 @@
 //! The kernels as candle operations: on a GPU what they are on the processor.
 
 use candle_core::{Device, Tensor, Var};
+use simplenet_kernels::adam::AdamConfig;
 use simplenet_kernels::candle_ops::{
-    AdamConfig, ImageLayout, adam_step, add_normal, anomaly_maps, bias_residual_activation, code_embed,
-    discriminator_scores, mean_embed, truncated_l1,
+    ImageLayout, adam_step, add_normal, anomaly_maps, bias_residual_activation, code_embed, discriminator_scores,
+    mean_embed, truncated_l1,
 };
 use simplenet_kernels::graph::Activation;
 use simplenet_kernels::noise::NoiseKey;
