@@ -2,6 +2,7 @@
 //!
 //! Every file is a [`Benchmark`] per timing; docs/performance.md shows them.
 
+mod affinity;
 mod cpu;
 mod cuda;
 mod measure;
@@ -29,8 +30,8 @@ pub(crate) enum Verb {
     Cuda(cuda::Arguments),
     /// Measure what bf16 does to the metrics, beside what another seed does
     Precision(precision::Arguments),
-    /// Renew the tables of docs/performance.md whose rows are not of this processor
-    Report,
+    /// Renew the tables of docs/performance.md from the committed rows
+    Report(report::Arguments),
 }
 
 pub(crate) fn run(verb: &Verb) -> Result<ExitCode> {
@@ -38,7 +39,7 @@ pub(crate) fn run(verb: &Verb) -> Result<ExitCode> {
         Verb::Cpu(arguments) => cpu::run(arguments),
         Verb::Cuda(arguments) => cuda::run(arguments),
         Verb::Precision(arguments) => precision::run(arguments),
-        Verb::Report => report::run(),
+        Verb::Report(arguments) => report::run(arguments),
     }
 }
 

@@ -19,6 +19,7 @@ use simplenet_kernels::isa::Isa;
 use simplenet_kernels::peak;
 use simplenet_report::{Benchmark, benchmark_table, benchmarks};
 
+use super::affinity::on_last;
 use super::measure::Budget;
 use super::peers::{self, Peers};
 use super::{OWN, cache_folder, parse_weights, processor, publish, publish_table, random, row, save};
@@ -26,7 +27,7 @@ use crate::weights::Arsenal;
 use crate::workspace;
 
 /// What measures every row of the tables. They may have been measured in parts, a subject or a number of threads at a time.
-const COMMAND: &str = "cargo xtask bench cpu --peers --publish";
+pub(super) const COMMAND: &str = "cargo xtask bench cpu --peers --publish";
 
 /// What `cargo xtask bench cpu` takes.
 #[derive(clap::Args)]
@@ -244,7 +245,7 @@ impl Bench {
         }
         // The old ones first, so that two never run.
         self.started = None;
-        let peers = Peers::start(python, folder, threads)?;
+        let peers = on_last(threads, || Peers::start(python, folder, threads))?;
         let names: Vec<&str> = peers.engines.iter().map(|engine| &*engine.name).collect();
         eprintln!("peers on {threads} threads: {}", names.join(", "));
         for absent in peers::NAMES
@@ -281,7 +282,8 @@ impl Bench {
 }
 
 fn pool(threads: usize) -> Result<rayon::ThreadPool> {
-    Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).build()?)
+    let pool = || rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    Ok(on_last(threads, pool)?)
 }
 
 /// The three networks that are timed, up to layer3.
