@@ -103,6 +103,33 @@ fn training_says_which_pictures_it_does_not_decode() {
     assert!(message.contains("warning: with 5 held-out images"), "{message}");
 }
 
+/// One that is no good part raises the threshold to its own score.
+#[test]
+fn training_says_what_a_defect_among_the_good_parts_does_to_the_threshold() {
+    let folder = tempfile::tempdir().unwrap();
+    let (good, out_file) = (folder.path().join("good"), folder.path().join("part.simplenet"));
+    std::fs::create_dir(&good).unwrap();
+    for entry in std::fs::read_dir(factory().ring.join("train/good")).unwrap() {
+        let from = entry.unwrap().path();
+        std::fs::copy(&from, good.join(from.file_name().unwrap())).unwrap();
+    }
+    let train = || {
+        let out = simplenet(&["train".as_ref(), good.as_ref(), "--out".as_ref(), out_file.as_ref()]);
+        assert!(out.status.success(), "{}", stderr(&out));
+        stderr(&out)
+    };
+    let without = "without what looks unlike the others the threshold would be about";
+    assert!(!train().contains(without));
+    let mut odd = image::open(good.join("000.png")).unwrap().to_rgb8();
+    for (x, y) in (60..190).flat_map(|x| (60..190).map(move |y| (x, y))) {
+        odd.put_pixel(x, y, image::Rgb(if (x / 5 + y / 5) % 2 == 0 { [255, 0, 0] } else { [0, 0, 255] }));
+    }
+    odd.save(good.join("odd.png")).unwrap();
+    let message = train();
+    assert!(message.contains("odd.png looks unlike the other good parts"), "{message}");
+    assert!(message.contains(without), "{message}");
+}
+
 #[test]
 fn training_on_nothing_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
