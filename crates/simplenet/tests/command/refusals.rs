@@ -122,11 +122,22 @@ fn training_says_what_a_defect_among_the_good_parts_does_to_the_threshold() {
     assert!(!train().contains(without));
     let mut odd = image::open(good.join("000.png")).unwrap().to_rgb8();
     for (x, y) in (60..190).flat_map(|x| (60..190).map(move |y| (x, y))) {
-        odd.put_pixel(x, y, image::Rgb(if (x / 5 + y / 5) % 2 == 0 { [255, 0, 0] } else { [0, 0, 255] }));
+        odd.put_pixel(
+            x,
+            y,
+            image::Rgb(if (x / 5 + y / 5) % 2 == 0 {
+                [255, 0, 0]
+            } else {
+                [0, 0, 255]
+            }),
+        );
     }
     odd.save(good.join("odd.png")).unwrap();
     let message = train();
-    assert!(message.contains("odd.png looks unlike the other good parts"), "{message}");
+    assert!(
+        message.contains("odd.png looks unlike the other good parts"),
+        "{message}"
+    );
     assert!(message.contains(without), "{message}");
 }
 

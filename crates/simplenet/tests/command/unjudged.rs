@@ -92,6 +92,27 @@ fn files_and_codes_need_no_reader_of_the_lines() {
 }
 
 #[test]
+fn pictures_of_another_size_are_judged_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = factory().test("good/000.png");
+    let half = folder.path().join("half.png");
+    image::open(&good)
+        .unwrap()
+        .thumbnail_exact(128, 100)
+        .save(&half)
+        .unwrap();
+    let out = predict(&[&good, &half]);
+    assert_eq!((out.status.code(), lines(&out).len()), (Some(0), 2));
+    let message = stderr(&out);
+    let expected = "note: all that was learnt from is 256 x 256 pixels; 1 picture is of another size, such as ";
+    assert!(
+        message.starts_with(expected) && message.contains("half.png of 128 x 100"),
+        "{message}"
+    );
+    assert_eq!(stderr(&predict(&[&good])), "");
+}
+
+#[test]
 fn pictures_that_are_passed_over_are_counted() {
     let folder = tempfile::tempdir().unwrap();
     let new = folder.path().join("new");

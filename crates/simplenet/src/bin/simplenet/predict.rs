@@ -91,6 +91,9 @@ struct Sink<'a> {
     output: &'a Output,
     exit_code: bool,
     outcome: Outcome,
+    /// Pictures of another size than all that were learnt from, and one of them with its size.
+    others: usize,
+    first_other: Option<(PathBuf, [usize; 2])>,
     /// Number of lines so far.
     lines: usize,
     csv: Option<Vec<String>>,
@@ -129,6 +132,8 @@ pub(crate) fn run(arguments: Predict, output: &Output) -> Result<Outcome> {
         output,
         exit_code: arguments.exit_code,
         outcome: Outcome::default(),
+        others: 0,
+        first_other: None,
         lines: 0,
         csv: arguments.csv.is_some().then(|| vec![rows::CSV_HEADER.into()]),
     };
@@ -137,6 +142,7 @@ pub(crate) fn run(arguments: Predict, output: &Output) -> Result<Outcome> {
     } else {
         sink.all(&found)?;
     }
+    sink.speak_of_others();
     if sink.lines == 0 {
         output.say("warning: no picture was judged");
         sink.outcome.unjudged = true;
@@ -208,6 +214,8 @@ impl Sink<'_> {
                     picture_error = pictures(self.detector, &input.label, image, prediction, self.folders);
                     self.outcome.defects |= prediction.verdict == Verdict::Defect;
                     self.outcome.errors |= picture_error.is_some();
+                    let geometry = &prediction.map.geometry;
+                    self.compare(&input.path, [geometry.width, geometry.height]);
                 }
                 _ => self.outcome.errors = true,
             }
@@ -217,6 +225,29 @@ impl Sink<'_> {
             self.line(&rows::line(file, &judged, picture_error))?;
         }
         Ok(())
+    }
+
+    /// Counts a picture of another size than all that were learnt from: it may be of another camera, or another product.
+    fn compare(&mut self, path: &Path, size: [usize; 2]) {
+        let learnt = &self.detector.card().data;
+        if learnt.other_sizes == 0 && size != learnt.size {
+            self.others += 1;
+            self.first_other.get_or_insert_with(|| (path.to_owned(), size));
+        }
+    }
+
+    fn speak_of_others(&self) {
+        if let Some((path, [width, height])) = &self.first_other {
+            let [usual_width, usual_height] = self.detector.card().data.size;
+            self.output.say(&format!(
+                "note: all that was learnt from is {usual_width} x {usual_height} pixels; {} of another size, such as {} of {width} x {height}",
+                match self.others {
+                    1 => "1 picture is".to_string(),
+                    more => format!("{more} pictures are"),
+                },
+                path.display()
+            ));
+        }
     }
 
     /// A line on stdout, which may not be all that is wanted.
