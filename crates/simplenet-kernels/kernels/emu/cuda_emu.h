@@ -7,7 +7,7 @@
 // - Shared memory holds NaN and -1 (all bits set) when a block begins.
 // - Blocks run one after the other, each as far as it can: one that waits for others gives way to them, and no more than
 //   PROCESSORS are under way. Blocks that wait for what never comes are an error.
-// - A launch that may overlap the one before has begun, on as many blocks as there are processors, before that one does
+// - A launch that may overlap has begun, on as many blocks as there are processors, before the two ahead of it do
 //   anything but begin; so what it reads too early is old, and what it writes too early is overwritten or read.
 // - An asynchronous copy spoils its target when it is issued and writes the data when it is waited for. Matrix products of
 //   warpgroups happen when they are waited for, in BACKWARD when they are issued.

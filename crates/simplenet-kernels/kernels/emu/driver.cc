@@ -281,7 +281,11 @@ int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void* stream
 
 int cuEventCreate(void** event, unsigned) { return *event = new Event, SUCCESS; }
 int cuEventDestroy_v2(void* event) { return delete static_cast<Event*>(event), SUCCESS; }
-int cuEventRecord(void* event, void*) { return static_cast<Event*>(event)->when = std::chrono::steady_clock::now(), SUCCESS; }
+int cuEventRecord(void* event, void* stream) {
+    MAY_BE_CAPTURED;
+    const int result = stream_of(stream).captured ? SUCCESS : synchronize();
+    return static_cast<Event*>(event)->when = std::chrono::steady_clock::now(), result;
+}
 int cuEventSynchronize(void*) { return SUCCESS; }
 int cuEventQuery(void*) { return SUCCESS; }
 int cuEventElapsedTime_v2(float* milliseconds, void* from, void* to) {

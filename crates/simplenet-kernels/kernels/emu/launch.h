@@ -1,6 +1,7 @@
 // Kernels called with an array of arguments as the CUDA driver calls them, one launch after the other or overlapping.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <string>
 
@@ -187,22 +188,34 @@ class Launch {
     }
 };
 
-// The launches of a device in their order. The last one waits for the next to overlap it, or for somebody who wants its results.
+// The launches of a device in their order. The last ones wait for others to overlap them, or for somebody who wants their
+// results.
 class Queue {
-    std::unique_ptr<Launch> last;
+    // A launch that overlaps the one before can begin while the one before that still runs.
+    static constexpr size_t DEPTH = 2;
+    std::deque<std::unique_ptr<Launch>> waiting;
+
+    std::string finish_until(size_t left) {
+        while (waiting.size() > left) {
+            const std::unique_ptr<Launch> ending = std::move(waiting.front());
+            waiting.pop_front();
+            const std::string& fault = ending->finish();
+            // What follows builds on what is not there.
+            if (!fault.empty()) return waiting.clear(), fault;
+        }
+        return {};
+    }
 
   public:
     // What went wrong, or nothing; not always with this launch.
     std::string add(std::unique_ptr<Launch> next) {
+        std::string fault;
         if (next->overlaps()) next->begin();
-        std::string fault = finish();
-        last = std::move(next);
-        return fault;
+        else fault = finish();
+        if (fault.empty()) waiting.push_back(std::move(next));
+        return fault.empty() ? finish_until(DEPTH) : fault;
     }
-    std::string finish() {
-        const std::unique_ptr<Launch> ending = std::move(last);
-        return ending ? ending->finish() : std::string();
-    }
+    std::string finish() { return finish_until(0); }
 };
 inline Queue queue;
 
