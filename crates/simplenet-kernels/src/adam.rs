@@ -57,6 +57,9 @@ pub struct AdamUpdate<T> {
 
 impl<T: Real> AdamUpdate<T> {
     /// Update number `step`, which counts from 1.
+    ///
+    /// # Panics
+    /// Where `step` is 0: there is no bias to correct for.
     pub fn new(config: &AdamConfig, step: usize) -> AdamUpdate<T> {
         let AdamConfig {
             lr,
@@ -66,6 +69,7 @@ impl<T: Real> AdamUpdate<T> {
             weight_decay,
             decoupled,
         } = *config;
+        assert!(step > 0, "updates count from 1");
         let (shrink, into_gradient) = match decoupled {
             false => (1.0, weight_decay),
             true => (1.0 - lr * weight_decay, 0.0),
@@ -88,7 +92,13 @@ impl<T: Real> AdamUpdate<T> {
 
     /// Updates all `parameters` and their two moments by their `gradients`, in one sweep over the four, which are equally
     /// long. Before the first update the moments are zeros.
+    ///
+    /// # Panics
+    /// Where lengths differ.
     pub fn apply(&self, parameters: &mut [T], gradients: &[T], [firsts, seconds]: [&mut [T]; 2]) {
+        for len in [gradients.len(), firsts.len(), seconds.len()] {
+            assert_eq!(len, parameters.len(), "every parameter has a gradient and two moments");
+        }
         let update = *self;
         parameters
             .par_chunks_mut(VALUES_PER_TASK)

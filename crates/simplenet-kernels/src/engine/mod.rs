@@ -83,7 +83,7 @@ pub enum Precision {
     /// 24 bits of significand.
     F32,
     /// 8 bits of significand: half the memory, and dense convolutions several times as fast on [`Isa::Amx`]. Where no
-    /// instruction multiplies bf16, the same rounding is emulated, at the speed of f32 at most.
+    /// instruction multiplies bf16, the same rounding is emulated, at about the speed of f32 or less.
     Bf16,
 }
 

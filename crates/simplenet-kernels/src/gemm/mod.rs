@@ -276,7 +276,7 @@ pub fn gemm<T: Real>(
 
 /// [`gemm`] of factors in a precision: as they are ([`Precision::F32`], whatever `T` is), or rounded to bf16. Sums are `T`
 /// either way. On [`Isa::Amx`] bf16 is several times as fast as f32; where no instruction multiplies bf16, the rounding is
-/// emulated, at the speed of f32 at most.
+/// emulated, at about the speed of f32.
 ///
 /// # Errors
 /// As [`gemm`].
