@@ -31,8 +31,9 @@ use crate::error::Error;
 use crate::method::Model;
 use crate::pipeline::Pipeline;
 
-/// Grows with every change that an older program would misread.
-const FORMAT: u32 = 1;
+/// Grows with every change that an older program would misread, or whose older files would mean something else. 2: all of a
+/// picture is judged, where 1 left out what was no whole patch.
+const FORMAT: u32 = 2;
 const METADATA: &str = "simplenet";
 const HEAD: &str = "head.";
 const ROI: &str = "roi";
@@ -143,10 +144,13 @@ impl Detector {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(wrong(format!("it has more than {MAX_BYTES} bytes")));
         }
-        if image::guess_format(bytes).is_ok() {
-            return Err(wrong("it is a picture".into()));
-        }
-        let file = SafeTensors::deserialize(bytes).map_err(|error| wrong(error.to_string()))?;
+        // A detector may begin as some picture does: with the length of its header.
+        let file = SafeTensors::deserialize(bytes).map_err(|error| {
+            wrong(match image::guess_format(bytes) {
+                Ok(_) => "it is a picture".into(),
+                Err(_) => error.to_string(),
+            })
+        })?;
         let (place, digest) = checksum(bytes).ok_or_else(|| wrong(format!("it has no `{CHECKSUM}`")))?;
         if bytes[place] != digest {
             return Err(wrong("its checksum does not fit its content".into()));

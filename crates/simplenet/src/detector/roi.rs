@@ -13,7 +13,9 @@ use crate::error::Error;
 const WHITE: u8 = 128;
 
 /// Beyond this from black and from white a pixel is grey; compression makes masks a little so.
-const SHADE: u8 = 32;
+const SHADE: usize = 32;
+/// A drawing program may write white as one grey or another; a photograph has more of them.
+const MOST_SHADES: usize = 16;
 
 /// Which pixels of the map, and which patches, are judged. Patches outside have no part in the score, and pixels
 /// outside are in no region.
@@ -134,14 +136,13 @@ fn open(path: &Path, [width, height]: [usize; 2]) -> Result<Gray8, Error> {
             mask.height()
         )));
     }
-    let grey = mask
-        .data()
-        .iter()
-        .filter(|value| (SHADE..=255 - SHADE).contains(*value))
-        .count();
-    if 2 * grey > mask.data().len() {
+    let mut count = [0_usize; 256];
+    mask.data().iter().for_each(|&value| count[usize::from(value)] += 1);
+    let greys = &count[SHADE..256 - SHADE];
+    let shades = greys.iter().filter(|count| **count > 0).count();
+    if shades > MOST_SHADES && 2 * greys.iter().sum::<usize>() > mask.data().len() {
         return Err(Error::Config(format!(
-            "{} is no mask: most of its pixels are neither black nor white\n\nhint: a mask is white where a picture is meant, else black",
+            "{} is no mask: most of its pixels are of many greys\n\nhint: a mask is white where a picture is meant, else black",
             path.display()
         )));
     }

@@ -320,7 +320,7 @@ impl Model {
         if self.path.is_dir() {
             bail!("{path} is a folder and no detector\n\nhint: the file that `simplenet train` wrote comes first");
         }
-        if !self.path.exists() {
+        if let Ok(false) = self.path.try_exists() {
             bail!("there is no detector {path}\n\nhint: `simplenet train FOLDER --out {path}` makes one");
         }
         let options = LoadOptions {

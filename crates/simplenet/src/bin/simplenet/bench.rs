@@ -51,14 +51,14 @@ pub(crate) fn run(arguments: &Bench, output: &Output) -> Result<Outcome> {
     if !positive {
         bail!("`--seconds` is {}; it is a time above 0", arguments.seconds);
     }
-    let start = Instant::now();
-    let detector = arguments.model.load()?;
     if arguments.image.is_dir() {
         bail!(
             "{} is a folder\n\nhint: name one picture of it",
             arguments.image.display()
         );
     }
+    let start = Instant::now();
+    let detector = arguments.model.load()?;
     let image = open_upright(&arguments.image)?;
     detector.predict(&image)?;
     let load = start.elapsed();

@@ -16,7 +16,7 @@ use crate::output::Output;
 use crate::outputs::Outputs;
 use crate::predict::{BATCH, judge};
 use crate::progress::Progress;
-use crate::{Outcome, page};
+use crate::{Outcome, page, remark};
 
 /// Points of a curve.
 const POINTS: usize = 500;
@@ -217,11 +217,7 @@ pub(crate) fn measure(detector: &Detector, test: &[Sample], output: &Output) -> 
     }
     progress.end();
     for file in &unreadable {
-        let reason = file.error.lines().next().unwrap_or_default();
-        output.say(&match reason.contains(&file.file) {
-            true => format!("warning: left out: {reason}"),
-            false => format!("warning: left out {}: {reason}", file.file),
-        });
+        output.say(&remark::left_out(&file.file, &file.error));
     }
     let all = |_: &Sample| true;
     let is_good = |sample: &Sample| !sample.anomalous;
@@ -233,7 +229,7 @@ pub(crate) fn measure(detector: &Detector, test: &[Sample], output: &Output) -> 
     for name in &names {
         if seen.lacks_pixels(name) {
             output.say(&format!(
-                "warning: no mask of `{name}` has a white pixel in the part of its picture that is judged, so it has no pixel metrics"
+                "warning: no mask of `{name}` has a white pixel in the part of its picture that is looked at, so it has no pixel metrics"
             ));
         }
     }

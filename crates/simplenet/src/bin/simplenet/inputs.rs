@@ -45,21 +45,23 @@ pub(crate) fn training(good: &Path) -> Result<(Vec<Source>, Skipped)> {
     let loaded = folder::load(good);
     let folder = match &loaded {
         Ok(dataset) => dataset.train.first().and_then(|sample| sample.source.path().parent()),
-        Err(_) => Some(good),
+        Err(simplenet_data::Error::NoImages { path, .. }) => Some(path.as_path()),
+        Err(_) => None,
     };
     // Of what cannot be listed the error speaks.
     for (path, _) in folder.map(entries).into_iter().flatten().flatten() {
         skipped.sift(&path);
     }
-    match (loaded, skipped.pictures("not decoded")) {
-        (Ok(dataset), _) => {
+    match loaded {
+        Ok(dataset) => {
             let images = dataset.train.into_iter().map(|sample| sample.source);
             Ok((images.collect(), skipped))
         }
-        (Err(error @ simplenet_data::Error::NoImages { .. }), Some(others)) => {
-            bail!("{error}; {others}")
-        }
-        (Err(error), _) => Err(error.into()),
+        // The chain of causes comes before the hints.
+        Err(error) => Err(match skipped.pictures("not decoded") {
+            Some(others) => anyhow::Error::msg(others).context(error.to_string()),
+            None => error.into(),
+        }),
     }
 }
 

@@ -80,8 +80,13 @@ pub(crate) fn pictures(
     });
     let mask = masks.map(|folder| picture::write(&picture::path(folder, label), &picture::mask(&prediction.map)?));
     let errors = [heatmap, mask].into_iter().flatten().filter_map(Result::err);
-    let errors: Vec<String> = errors.map(|error| message(&error)).collect();
+    let errors: Vec<String> = errors.map(|error| without_hint(&message(&error))).collect();
     (!errors.is_empty()).then(|| errors.join("; "))
+}
+
+/// A reason in one line, as a field of many lines is.
+fn without_hint(message: &str) -> String {
+    message.split("\n\nhint: ").next().unwrap_or_default().to_string()
 }
 
 /// Where the results go.

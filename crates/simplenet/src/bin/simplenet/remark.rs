@@ -19,12 +19,7 @@ const NAMED: usize = 5;
 pub(crate) fn lines(card: &Card, geometry: &Geometry) -> Vec<String> {
     let mut lines = Vec::new();
     for file in &card.data.unreadable {
-        let reason = file.error.lines().next().unwrap_or_default();
-        // Most reasons name the file.
-        lines.push(match reason.contains(&file.file) {
-            true => format!("warning: left out: {reason}"),
-            false => format!("warning: left out {}: {reason}", file.file),
-        });
+        lines.push(left_out(&file.file, &file.error));
     }
     let [width, height] = card.data.size;
     if card.data.other_sizes > 0 {
@@ -75,6 +70,15 @@ pub(crate) fn lines(card: &Card, geometry: &Geometry) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// What to say of a file that cannot be read. Most reasons name it.
+pub(crate) fn left_out(file: &str, error: &str) -> String {
+    let reason = error.lines().next().unwrap_or_default();
+    match reason.contains(file) {
+        true => format!("warning: left out: {reason}"),
+        false => format!("warning: left out {file}: {reason}"),
+    }
 }
 
 /// How far a score is beyond the fence is said, because the fence is a rule of thumb and a score just beyond it is no news.
