@@ -150,7 +150,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
     if arguments.quick && (arguments.data.is_some() || arguments.cifar10.is_some()) {
         eprintln!(
-            "`--quick` runs on the procedural set; the folder that `--data` or `--cifar10` names is not looked at"
+            "`--quick` runs on the procedural set; the folders of `--data`, `--cifar10`, MVTEC_AD and CIFAR10 are not looked at"
         );
     }
     let mut failures = Vec::new();

@@ -146,6 +146,15 @@ fn documents_are_renewed_from_rows_and_the_check_fails_when_they_are_stale() {
         document.contains("Ours-w/o-FA") && document.contains("kept"),
         "{document}"
     );
+    let differs = document
+        .lines()
+        .find(|line| line.starts_with("Other than in protocol `paper`"));
+    let differs = differs.unwrap_or_else(|| panic!("{document}"));
+    assert!(differs.contains("train.epochs = 2 (there 160)"), "{differs}");
+    assert!(
+        !differs.contains("features.backbone") && !differs.contains("loss"),
+        "the variants are meant to differ: {differs}"
+    );
     let check = || project.xtask(&["report", "--check"]);
     assert!(check().status.success(), "{}", stderr(&check()));
     assert!(

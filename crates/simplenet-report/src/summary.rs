@@ -21,11 +21,19 @@ pub struct Spread {
 }
 
 /// The average of a table, of values by category and seed: the mean over categories of their means over seeds, so that a
-/// category counts once whatever its number of seeds. `None` of nothing.
+/// category counts once whatever its number of seeds; several values of one seed are averaged first. `None` of nothing.
 pub fn average<'a>(values: impl IntoIterator<Item = (&'a str, u64, f64)>) -> Option<Spread> {
-    let mut by_place = Values::default();
+    let mut of_seeds: BTreeMap<(&str, u64), Vec<f64>> = BTreeMap::new();
     for (category, seed, value) in values {
-        by_place.0.entry(("", category)).or_default().insert(seed, value);
+        of_seeds.entry((category, seed)).or_default().push(value);
+    }
+    let mut by_place = Values::default();
+    for ((category, seed), values) in of_seeds {
+        by_place
+            .0
+            .entry(("", category))
+            .or_default()
+            .insert(seed, mean(&values)?);
     }
     let places: Vec<Place<'a>> = by_place.0.keys().copied().collect();
     by_place.average(&places)

@@ -17,7 +17,7 @@ pub(crate) fn on_last<T>(threads: usize, work: impl FnOnce() -> T) -> T {
         return work();
     }
     let done = work();
-    // What was allowed before is allowed now.
+    // What was allowed before is allowed again; where `work` panics the benchmark is over.
     let _ = sched_setaffinity(None, &all);
     done
 }

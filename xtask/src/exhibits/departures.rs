@@ -1,6 +1,6 @@
 //! In what the rows of a table are not what their protocol says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use simplenet::config::Config;
@@ -17,18 +17,13 @@ const PAPERS: Arch = Arch::WideResNet50_2;
 /// Settings by their path, such as `train.epochs`, as TOML.
 type Settings = BTreeMap<String, String>;
 
-/// A note on the settings that all rows have and that differ from the protocol with the experiment's variant and the
-/// paper's backbone; `None` where there are none.
+/// A note on the settings in which rows differ from the protocol with the experiment's variant and the paper's backbone;
+/// `None` where none does.
 pub(super) fn note(part: &Part, folder: &RunFolder, library: &Library) -> Result<Option<String>> {
-    // Of each the value of the rows and that of the protocol.
-    let mut common: Option<BTreeMap<String, [String; 2]>> = None;
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut differing: Vec<Departures> = Vec::new();
     let mut name = "";
     for row in &part.rows {
-        if seen.contains(&&row.config_sha256) {
-            continue;
-        }
-        seen.push(&row.config_sha256);
         let variant = part
             .experiment
             .variants
@@ -40,27 +35,54 @@ pub(super) fn note(part: &Part, folder: &RunFolder, library: &Library) -> Result
         let (Some(variant), Some(protocol)) = (variant, protocol) else {
             continue;
         };
-        name = protocol.name();
-        let meant = settings(&library.config(&part.experiment.id, variant, protocol, PAPERS, &[])?)?;
-        let mut differing = BTreeMap::new();
-        for (key, value) in settings(&folder.config(&row.config_sha256)?)? {
-            let meant = meant.get(&key).map_or("absent", String::as_str);
-            // The caption and the rows name the backbone.
-            if value != meant && key != "features.backbone" {
-                differing.insert(key, [value, meant.to_string()]);
-            }
-        }
-        match &mut common {
-            None => common = Some(differing),
-            Some(common) => common.retain(|key, values| differing.get(key) == Some(values)),
+        if seen.insert((&row.config_sha256, &row.variant)) {
+            name = protocol.name();
+            let meant = library.config(&part.experiment.id, variant, protocol, PAPERS, &[])?;
+            differing.push(departures(
+                &settings(&folder.config(&row.config_sha256)?)?,
+                &settings(&meant)?,
+            ));
         }
     }
-    let departures: Vec<String> = common
-        .unwrap_or_default()
-        .into_iter()
+    let Some((first, others)) = differing.split_first() else {
+        return Ok(None);
+    };
+    let (mut common, mut of_some) = (first.clone(), BTreeSet::new());
+    for other in others {
+        common.retain(|key, values| other.get(key) == Some(values));
+    }
+    for key in differing.iter().flat_map(BTreeMap::keys) {
+        if !common.contains_key(key) {
+            of_some.insert(key.as_str());
+        }
+    }
+    let mut parts: Vec<String> = common
+        .iter()
         .map(|(key, [value, meant])| format!("{key} = {value} (there {meant})"))
         .collect();
-    Ok((!departures.is_empty()).then(|| format!("Other than in protocol `{name}`: {}.", departures.join(", "))))
+    if !of_some.is_empty() {
+        let keys: Vec<&str> = of_some.into_iter().collect();
+        parts.push(format!("in some rows {}", keys.join(", ")));
+    }
+    Ok((!parts.is_empty()).then(|| {
+        format!(
+            "Other than in protocol `{name}` for the paper's backbone: {}.",
+            parts.join(", ")
+        )
+    }))
+}
+
+/// Of each setting that differs the row's value and the one that is meant.
+type Departures = BTreeMap<String, [String; 2]>;
+
+fn departures(found: &Settings, meant: &Settings) -> Departures {
+    let value = |settings: &Settings, key: &str| settings.get(key).cloned().unwrap_or_else(|| "absent".into());
+    let keys = found.keys().chain(meant.keys());
+    keys
+        // The caption and the rows name the backbone.
+        .filter(|key| *key != "features.backbone" && found.get(*key) != meant.get(*key))
+        .map(|key| (key.clone(), [value(found, key), value(meant, key)]))
+        .collect()
 }
 
 fn settings(config: &Config) -> Result<Settings> {
