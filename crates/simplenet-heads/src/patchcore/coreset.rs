@@ -17,7 +17,7 @@ use crate::random;
 /// order.
 ///
 /// Needs 4·rows·min(projection, dim) bytes, also for a bank that lies in a file, and 2·rows·kept·min(projection, dim)
-/// operations: 10 % of 163,856 rows of 384 channels (bottle of MVTec AD at 224 px) take 84 MB and 6 to 8 seconds on two
+/// operations: 10 % of 163,856 rows of 384 channels (bottle of MVTec AD at 224 px) take 84 MB and some ten seconds on two
 /// cores with AVX-512.
 ///
 /// # Errors
