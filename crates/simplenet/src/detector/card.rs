@@ -40,6 +40,8 @@ pub struct DataCard {
     pub size: [usize; 2],
     /// Number of images of another size.
     pub other_sizes: usize,
+    /// The largest value of any channel of any pixel, of 255.
+    pub brightest: u8,
     /// Files that could not be read, and why.
     pub unreadable: Vec<Unreadable>,
 }

@@ -204,7 +204,7 @@ fn read(
     let mut bank = BankBuilder::new(pipeline.dim(), patches, memory.budget, &memory.spill)?;
     let (mut names, mut read, mut layouts, mut starts) = (Vec::new(), Vec::new(), Vec::new(), vec![0]);
     let (mut name_hash, mut content_hash) = (Sha256::new(), Sha256::new());
-    let mut unreadable = Vec::new();
+    let (mut unreadable, mut brightest) = (Vec::new(), 0);
     let mut done = 0;
     for batch in sources.chunks(BATCH) {
         let photos: Vec<Result<_, Error>> = batch
@@ -212,14 +212,17 @@ fn read(
             .map(|source| {
                 let photo = Photo::open(source)?;
                 let size = [photo.pixels.width(), photo.pixels.height()];
-                Ok((photo, Layout::new(size, config, pipeline)?))
+                let layout = Layout::new(size, config, pipeline)?;
+                let brightest = photo.pixels.data().iter().copied().max().unwrap_or(0);
+                Ok((photo, layout, brightest))
             })
             .collect();
         let mut images = Vec::new();
         for (source, photo) in batch.iter().zip(photos) {
             let name = file_name(source);
             match photo {
-                Ok((photo, layout)) => {
+                Ok((photo, layout, its_brightest)) => {
+                    brightest = its_brightest.max(brightest);
                     name_hash.update(format!("{name}\n"));
                     content_hash.update(photo.sha256);
                     names.push(name);
@@ -264,6 +267,7 @@ fn read(
         content_sha256: hex(&content_hash.finalize()),
         size: sizes[usual],
         other_sizes: sizes.len() - of_usual,
+        brightest,
         unreadable,
     };
     Ok(Images {

@@ -106,6 +106,32 @@ fn training_says_which_pictures_it_does_not_decode() {
     assert!(message.contains("warning: with 5 held-out images"), "{message}");
 }
 
+/// Twelve bits in the lower part of sixteen: sixteen grey levels are left.
+#[test]
+fn training_says_that_pictures_are_too_dark() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("good");
+    std::fs::create_dir(&good).unwrap();
+    for index in 0..5 {
+        let name = format!("{index:03}.png");
+        let picture = image::open(factory().ring.join("train/good").join(&name))
+            .unwrap()
+            .to_luma16();
+        let dark = image::ImageBuffer::from_fn(picture.width(), picture.height(), |x, y| {
+            image::Luma([picture.get_pixel(x, y).0[0] >> 4])
+        });
+        image::DynamicImage::ImageLuma16(dark).save(good.join(name)).unwrap();
+    }
+    let out_file = folder.path().join("part.simplenet");
+    let out = simplenet(&["train".as_ref(), good.as_ref(), "--out".as_ref(), out_file.as_ref()]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    assert!(
+        stderr(&out).contains("warning: no pixel of any picture is brighter than 1"),
+        "{}",
+        stderr(&out)
+    );
+}
+
 /// One that is no good part raises the threshold to its own score.
 #[test]
 fn training_says_what_a_defect_among_the_good_parts_does_to_the_threshold() {

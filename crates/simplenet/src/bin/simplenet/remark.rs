@@ -8,6 +8,8 @@ use simplenet::detector::card::{Card, Duplicate, HeldOut, Hygiene, ThresholdCard
 
 /// Below this share of the picture a person should know that the rest is not judged.
 const SHARE_TO_MENTION: f64 = 0.9;
+/// Pictures of which no pixel is as bright use too few of 256 grey levels.
+const DARK: u8 = 64;
 /// Fewer held-out images than this promise too little for a note.
 const FEW: usize = 20;
 /// Lines of one kind; the others are counted.
@@ -26,6 +28,12 @@ pub(crate) fn lines(card: &Card, geometry: &Geometry) -> Vec<String> {
         lines.push(format!(
             "warning: {} of {} images are not {width} x {height} pixels, the size that most have",
             card.data.other_sizes, card.data.images
+        ));
+    }
+    if card.data.brightest < DARK {
+        lines.push(format!(
+            "warning: no pixel of any picture is brighter than {} of 255; where a camera has fewer bits than its files, as 12 of 16, scale its values up",
+            card.data.brightest
         ));
     }
     if let Some(found) = &card.auto_stop {
