@@ -5,8 +5,8 @@
 //! [`candle_graph`] runs it through candle, which is the reference and the way to other devices; [`candle_ops`] are the
 //! kernels, and the steps of a training, for programs written with candle. [`patch`] turns feature
 //! maps into patch rows, [`gemm()`](gemm::gemm) multiplies matrices, [`noise`] draws the project's random numbers and
-//! [`maps`] turns patch scores into anomaly maps; [`adam`] is the optimiser. [`isa::Isa`] is the instruction set that all of them use, chosen once at
-//! run time (`SIMPLENET_ISA` forces one).
+//! [`maps`] turns patch scores into anomaly maps; [`adam`] is the optimiser. [`isa::Isa`] is the instruction set that all of
+//! them use, chosen once at run time (`SIMPLENET_ISA` forces one).
 //!
 //! Every kernel stands beside a slow, plain reference it is tested against, and gives the same bytes for any number of
 //! threads: work is split by size, never by thread count, and a sum is never split.

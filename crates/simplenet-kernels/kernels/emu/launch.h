@@ -134,12 +134,19 @@ class Launch {
     void leave() {
         if (!failed) return;
         fault = message;
-        for (Block& block : under_way) end_block(block);
-        under_way.clear();
+        give_up();
         begun = blocks;
     }
 
+    void give_up() {
+        for (Block& block : under_way) end_block(block);
+        under_way.clear();
+    }
+
   public:
+    // Copies are made of launches that have not begun.
+    Launch(const Launch&) = default;
+    ~Launch() { give_up(); }
     Launch(const Kernel& kernel, const char* signature, const Shape& shape, unsigned how, void* const* from)
         : kernel(kernel), shape(shape), how(how), blocks(uint64_t(shape.grid.x) * shape.grid.y * shape.grid.z) {
         char expected[256] = "";

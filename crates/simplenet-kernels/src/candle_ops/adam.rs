@@ -88,23 +88,15 @@ pub fn adam_step(
 
 /// Refuses what cannot train.
 fn check(config: &AdamConfig, step: usize) -> Result<()> {
-    let AdamConfig {
-        lr,
-        beta1,
-        beta2,
-        eps,
-        weight_decay,
-        decoupled: _,
-    } = *config;
     if step == 0 {
         bail!("step is 0, before which there is no update to correct for\n\nhint: count steps from 1");
     }
     for (what, value, upper) in [
-        ("lr", lr, f64::INFINITY),
-        ("beta1", beta1, 1.0),
-        ("beta2", beta2, 1.0),
-        ("eps", eps, f64::INFINITY),
-        ("weight_decay", weight_decay, f64::INFINITY),
+        ("lr", config.lr, f64::INFINITY),
+        ("beta1", config.beta1, 1.0),
+        ("beta2", config.beta2, 1.0),
+        ("eps", config.eps, f64::INFINITY),
+        ("weight_decay", config.weight_decay, f64::INFINITY),
     ] {
         if !(0.0..upper).contains(&value) {
             bail!("{what} is {value}\n\nhint: it is at least 0 and less than {upper}; see `AdamConfig::default`");

@@ -337,7 +337,7 @@ impl Seen<'_> {
         let image = image_metrics(&scores, &anomalous)?;
         let pixel = match (&self.masks, self.size) {
             (None, _) | (_, None) => None,
-            // No defect of these lies in what is judged, so there is nothing to be found.
+            // No defect of these lies in what is looked at, so there is nothing to be found.
             (Some(masks), _) if !chosen.iter().any(|&index| masks[index].contains(&true)) => None,
             (Some(masks), Some([height, width])) => {
                 let maps = chosen.iter().flat_map(|&index| &self.maps[index]).copied();

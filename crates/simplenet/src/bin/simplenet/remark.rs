@@ -10,7 +10,7 @@ use simplenet::detector::card::{Card, Duplicate, HeldOut, Hygiene, ThresholdCard
 const SHARE_TO_MENTION: f64 = 0.9;
 /// Pictures of which no pixel is as bright use too few of 256 grey levels.
 const DARK: u8 = 64;
-/// Fewer held-out images than this promise too little for a note.
+/// Of fewer held-out scores than this even the largest is passed by more than one good part in twenty, on average.
 const FEW: usize = 20;
 /// Lines of one kind; the others are counted.
 const LINES: usize = 10;
@@ -69,7 +69,6 @@ pub(crate) fn lines(card: &Card, geometry: &Geometry) -> Vec<String> {
             0 => "--confident promises the target".to_string(),
             more => format!("{more} more images are needed to promise the target"),
         };
-        // What is extrapolated from this few can be wrong by a factor of ten.
         let kind = if contract.held_out < FEW { "warning" } else { "note" };
         lines.push(format!(
             "{kind}: with {} held-out images the false-reject rate is at most {:.2} % with 95 % confidence; {remedy}",
