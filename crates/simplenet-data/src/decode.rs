@@ -38,7 +38,10 @@ impl Rgb8 {
     /// Decodes the bytes of an image file as [`Rgb8::open`] does. `name` stands in errors.
     pub fn decode(bytes: &[u8], name: impl AsRef<Path>) -> Result<Rgb8> {
         let name = name.as_ref();
-        let image = decode(bytes, name)?;
+        Rgb8::of(decode(bytes, name)?, name)
+    }
+
+    fn of(image: DynamicImage, name: &Path) -> Result<Rgb8> {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let data = match image {
             DynamicImage::ImageRgb8(pixels) => pixels.into_raw(),
@@ -69,7 +72,31 @@ impl Gray8 {
 
     /// Decodes the bytes of an image file as [`Gray8::open`] does. `name` stands in errors.
     pub fn decode(bytes: &[u8], name: impl AsRef<Path>) -> Result<Gray8> {
-        let rgb = Rgb8::decode(bytes, name)?;
+        Gray8::of(&Rgb8::decode(bytes, name)?)
+    }
+
+    /// Decodes a mask: as [`Gray8::open`], but one of 16 bits that only uses the lower 8 is refused. Its upper 8 are all
+    /// there is of it, so it would be black without a word.
+    pub fn open_mask(path: impl AsRef<Path>) -> Result<Gray8> {
+        let path = path.as_ref();
+        let image = decode(&read(path)?, path)?;
+        let largest = match &image {
+            DynamicImage::ImageLuma16(pixels) => largest(pixels.as_raw()),
+            DynamicImage::ImageLumaA16(pixels) => largest(&select(pixels.as_raw(), |[grey, _]| [grey])),
+            DynamicImage::ImageRgb16(pixels) => largest(pixels.as_raw()),
+            DynamicImage::ImageRgba16(pixels) => largest(&select(pixels.as_raw(), |[r, g, b, _]| [r, g, b])),
+            _ => 0,
+        };
+        if (1..=255).contains(&largest) {
+            return Err(Error::MaskDepth {
+                mask: path.to_owned(),
+                largest,
+            });
+        }
+        Gray8::of(&Rgb8::of(image, path)?)
+    }
+
+    fn of(rgb: &Rgb8) -> Result<Gray8> {
         // The weights sum to 2^16, so grey stays what it was.
         let luma = select(rgb.data(), |[r, g, b]: [u8; 3]| {
             [((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + (1 << 15)) >> 16) as u8]
@@ -94,8 +121,15 @@ pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
     Ok((width as usize, height as usize))
 }
 
-/// Maps every pixel of `IN` channels to one of `OUT` bytes.
-fn select<T: Copy, const IN: usize, const OUT: usize>(pixels: &[T], map: impl Fn([T; IN]) -> [u8; OUT]) -> Vec<u8> {
+fn largest(values: &[u16]) -> u16 {
+    values.iter().copied().max().unwrap_or(0)
+}
+
+/// Maps every pixel of `IN` channels to one of `OUT`.
+fn select<T: Copy, U: Copy, const IN: usize, const OUT: usize>(
+    pixels: &[T],
+    map: impl Fn([T; IN]) -> [U; OUT],
+) -> Vec<U> {
     pixels
         .as_chunks::<IN>()
         .0

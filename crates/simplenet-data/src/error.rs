@@ -162,6 +162,18 @@ pub enum Error {
         rule: MaskRule,
     },
 
+    /// A mask of 16 bits per channel whose upper 8, which are what is read, are all 0.
+    #[error(
+        "mask {} has 16 bits and no value above {largest} of 65535, so it would be black\n\nhint: save it with 8 bits",
+        mask.display()
+    )]
+    MaskDepth {
+        /// The mask file.
+        mask: PathBuf,
+        /// Its largest value.
+        largest: u16,
+    },
+
     /// A mask was asked for, but the sample has none.
     #[error("anomalous image {image} has no mask\n\nhint: without masks only image metrics are defined")]
     NoMask {

@@ -69,7 +69,7 @@ pub fn open_mask(sample: &Sample, rule: MaskRule) -> Result<Option<Gray8>> {
             image: sample.source.to_string(),
         });
     };
-    let mask = Gray8::open(path)?;
+    let mask = Gray8::open_mask(path)?;
     let (mask_size, image_size) = ((mask.width(), mask.height()), sample.source.dimensions()?);
     if mask_size != image_size {
         let image = sample.source.to_string();

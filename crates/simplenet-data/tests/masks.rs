@@ -84,6 +84,27 @@ fn a_mask_of_another_size_names_both_files_and_sizes() {
     }
 }
 
+/// Of 16 bits the upper 8 count, and these are 0 for a mask of 0 and 255.
+#[test]
+fn masks_of_sixteen_bits_and_small_values_are_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let samples = [sample(folder.path(), "a", &GrayImage::new(32, 48))];
+    let path = samples[0].mask.clone().unwrap();
+    let load = |samples: &[Sample]| load_masks(samples, &preprocess(), MaskRule::Half);
+    let save = |value: u16| {
+        let mask = image::ImageBuffer::from_pixel(32, 48, Luma([value]));
+        mask.save(&path).unwrap();
+    };
+    save(255);
+    let error = load(&samples).unwrap_err();
+    assert!(matches!(error, Error::MaskDepth { largest: 255, .. }), "{error}");
+    assert!(error.to_string().contains("hint: save it with 8 bits"), "{error}");
+    save(u16::MAX);
+    assert!(load(&samples).unwrap().into_iter().all(|defect| defect));
+    save(0);
+    assert!(!load(&samples).unwrap().contains(&true));
+}
+
 #[test]
 fn masks_of_ones_are_found_out() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
 use crate::ranking::Ranking;
-use crate::{MapShape, Result, precision_recall, pro, roc};
+use crate::{MapShape, Regions, Result, precision_recall, pro, roc};
 
 /// What a table says about image scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,8 +50,28 @@ pub fn image_metrics(scores: &[f32], anomalous: &[bool]) -> Result<ImageMetrics>
 /// # Errors
 /// Slices that do not fill `shape`, a NaN, no defect or no defect-free pixel, or a limit outside (0, 1].
 pub fn pixel_metrics(maps: &[f32], masks: &[bool], shape: MapShape, limit: f64) -> Result<PixelMetrics> {
+    combine(limit, || pro::rank_pixels(maps, masks, shape))
+}
+
+/// The same where only some pixels count, as with a region of interest: those in `within`, of `shape` too. All others are
+/// neither found nor missed nor false positives, and a defect is what of it lies inside, so that it may be several
+/// [`crate::Regions`] there.
+///
+/// # Errors
+/// As [`pixel_metrics`], for the pixels that count.
+pub fn pixel_metrics_within(
+    maps: &[f32],
+    masks: &[bool],
+    within: &[bool],
+    shape: MapShape,
+    limit: f64,
+) -> Result<PixelMetrics> {
+    combine(limit, || pro::rank_pixels_within(maps, masks, within, shape))
+}
+
+fn combine(limit: f64, rank: impl FnOnce() -> Result<(Ranking, Regions)>) -> Result<PixelMetrics> {
     pro::check_limit(limit)?;
-    let (ranking, regions) = pro::rank_pixels(maps, masks, shape)?;
+    let (ranking, regions) = rank()?;
     let best = precision_recall::best_f1(&ranking);
     Ok(PixelMetrics {
         auroc: roc::area_under_roc(&ranking),

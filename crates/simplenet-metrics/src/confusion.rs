@@ -52,6 +52,12 @@ impl Confusion {
         ratio(self.true_positives, self.true_positives + self.false_negatives)
     }
 
+    /// The harmonic mean of both, 2 TP / (2 TP + FP + FN); `None` where nothing is anomalous and there is no alarm.
+    pub fn f1(&self) -> Option<f64> {
+        let (hits, of) = self.f1_fraction();
+        (of > 0).then(|| hits as f64 / of as f64)
+    }
+
     /// False positives over *everything*, normal or not: `optimal_fpr` in the authors' `metrics.py`, which is not the
     /// false-positive rate of a ROC curve.
     pub fn false_positive_fraction(&self) -> f64 {

@@ -13,7 +13,7 @@
 //! | [`pro_code`] | the SimpleNet authors' own variant of it; not comparable with AUPRO | 0 to 1 | none |
 //!
 //! [`image_metrics`] and [`pixel_metrics`] give those a table needs from one sort; [`roc_curve`], [`precision_recall_curve`]
-//! and [`pro_curve`] give the points to draw; [`Confusion`] counts errors at a threshold that is already chosen.
+//! and [`pro_curve`] give the points to draw; [`pixel_metrics_within`] and [`pro_curve_within`] leave out pixels that are not judged; [`Confusion`] counts errors at a threshold that is already chosen.
 //!
 //! ```
 //! use simplenet_metrics::{MapShape, auroc, f1_max, pixel_metrics};
@@ -50,12 +50,12 @@ mod ranking;
 mod regions;
 mod roc;
 
-pub use combined::{ImageMetrics, PixelMetrics, image_metrics, pixel_metrics};
+pub use combined::{ImageMetrics, PixelMetrics, image_metrics, pixel_metrics, pixel_metrics_within};
 pub use confusion::Confusion;
 pub use curve::CurvePoint;
 pub use error::Error;
 pub use precision_recall::{F1Max, average_precision, f1_max, precision_recall_curve};
-pub use pro::{aupro, pro_curve};
+pub use pro::{aupro, pro_curve, pro_curve_within};
 pub use pro_code::pro_code;
 pub use regions::{MapShape, Regions, Run};
 pub use roc::{auroc, roc_curve};

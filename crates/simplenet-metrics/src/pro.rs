@@ -35,8 +35,26 @@ pub fn aupro(maps: &[f32], masks: &[bool], shape: MapShape, limit: f64) -> Resul
 /// # Errors
 /// As [`aupro`]; also fewer than 3 points asked for.
 pub fn pro_curve(maps: &[f32], masks: &[bool], shape: MapShape, max_points: usize) -> Result<Vec<CurvePoint>> {
+    thin(rank_pixels(maps, masks, shape), max_points)
+}
+
+/// The same as [`pro_curve`] where only the pixels in `within` count, as in [`crate::pixel_metrics_within`].
+///
+/// # Errors
+/// As [`pro_curve`], for the pixels that count.
+pub fn pro_curve_within(
+    maps: &[f32],
+    masks: &[bool],
+    within: &[bool],
+    shape: MapShape,
+    max_points: usize,
+) -> Result<Vec<CurvePoint>> {
+    thin(rank_pixels_within(maps, masks, within, shape), max_points)
+}
+
+fn thin(ranked: Result<(Ranking, Regions)>, max_points: usize) -> Result<Vec<CurvePoint>> {
     curve::check_points(max_points)?;
-    let (ranking, regions) = rank_pixels(maps, masks, shape)?;
+    let (ranking, regions) = ranked?;
     Ok(curve::thin_keeping_area(corners(&ranking, &regions), max_points))
 }
 
@@ -49,15 +67,41 @@ pub(crate) fn check_limit(limit: f64) -> Result<()> {
 }
 
 pub(crate) fn rank_pixels(maps: &[f32], masks: &[bool], shape: MapShape) -> Result<(Ranking, Regions)> {
-    if maps.len() != masks.len() {
-        return Err(Error::LengthMismatch {
-            scores: maps.len(),
-            truths: masks.len(),
-        });
-    }
+    check_lengths(maps, masks)?;
     let regions = Regions::find(masks, shape)?;
     let ranking = Ranking::new(maps, masks, regions.of_each_pixel())?;
     Ok((ranking, regions))
+}
+
+/// The pixels outside are neither found nor missed, and a defect is what of it lies inside.
+pub(crate) fn rank_pixels_within(
+    maps: &[f32],
+    masks: &[bool],
+    within: &[bool],
+    shape: MapShape,
+) -> Result<(Ranking, Regions)> {
+    check_lengths(maps, masks)?;
+    shape.check(within.len())?;
+    let visible: Vec<bool> = masks.iter().zip(within).map(|(mask, within)| mask & within).collect();
+    let regions = Regions::find(&visible, shape)?;
+    // Every anomalous pixel that is left lies in a region, in the same order.
+    let ranking = Ranking::new(&only(maps, within), &only(masks, within), regions.of_each_pixel())?;
+    Ok((ranking, regions))
+}
+
+fn only<T: Copy>(pixels: &[T], within: &[bool]) -> Vec<T> {
+    let inside = pixels.iter().zip(within).filter(|(_, within)| **within);
+    inside.map(|(pixel, _)| *pixel).collect()
+}
+
+fn check_lengths(maps: &[f32], masks: &[bool]) -> Result<()> {
+    match maps.len() == masks.len() {
+        true => Ok(()),
+        false => Err(Error::LengthMismatch {
+            scores: maps.len(),
+            truths: masks.len(),
+        }),
+    }
 }
 
 pub(crate) fn area_under_pro(ranking: &Ranking, regions: &Regions, limit: f64) -> f64 {

@@ -5,7 +5,7 @@ mod reference;
 use proptest::prelude::*;
 use simplenet_metrics::{
     Confusion, CurvePoint, MapShape, Regions, aupro, auroc, average_precision, f1_max, image_metrics, pixel_metrics,
-    precision_recall_curve, pro_code, pro_curve, roc_curve,
+    pixel_metrics_within, precision_recall_curve, pro_code, pro_curve, pro_curve_within, roc_curve,
 };
 
 /// Coarse scores tie often; both zeros and both infinities are among them.
@@ -124,6 +124,29 @@ proptest! {
     #[test]
     fn aupro_tries_every_threshold((maps, masks, shape) in maps(score()), limit in prop::sample::select(vec![0.05, 0.3, 0.5, 1.0])) {
         prop_assert!(close(aupro(&maps, &masks, shape, limit)?, reference::aupro(&maps, &masks, shape, limit)));
+    }
+
+    /// Pixels outside are not there: whatever they score, and whatever their masks say.
+    #[test]
+    fn only_pixels_within_count((maps, masks, shape) in maps(score()), seed in any::<u64>(), limit in prop::sample::select(vec![0.3, 1.0])) {
+        let mut masks = masks;
+        let within: Vec<bool> = (0..maps.len()).map(|pixel| seed.rotate_left(pixel as u32) & 3 != 0).collect();
+        let inside: Vec<usize> = (0..maps.len()).filter(|&pixel| within[pixel]).collect();
+        prop_assume!(inside.len() > 1);
+        masks[inside[0]] = true;
+        masks[inside[1]] = false;
+        let scores: Vec<f32> = inside.iter().map(|&pixel| maps[pixel]).collect();
+        let truth: Vec<bool> = inside.iter().map(|&pixel| masks[pixel]).collect();
+        let found = pixel_metrics_within(&maps, &masks, &within, shape, limit)?;
+        prop_assert_eq!(found.auroc, auroc(&scores, &truth)?);
+        prop_assert_eq!(found.average_precision, average_precision(&scores, &truth)?);
+        prop_assert!(close(found.aupro, reference::aupro_within(&maps, &masks, &within, shape, limit)));
+        let whole = pro_curve_within(&maps, &masks, &within, shape, usize::MAX)?;
+        if limit == 1.0 {
+            prop_assert!(close(area(&whole), found.aupro));
+        }
+        let all = vec![true; maps.len()];
+        prop_assert_eq!(pixel_metrics_within(&maps, &masks, &all, shape, limit)?, pixel_metrics(&maps, &masks, shape, limit)?);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A [`Detector`] is trained on good images as a [`DetectorConfig`] says, and kept in one file. It makes a [`Prediction`]
 //! of an image: a score, a [`Verdict`] by a threshold that was calibrated on held-out good images, and the [`Region`]s where
-//! the defect is. Its [`Card`] says what it was made of and what can be expected of it.
+//! the defect is. Its [`Card`] says what it was made of and what can be expected of it, a [`TestReport`] how good it is on
+//! labelled images.
 //!
 //! Below it are the parts that experiments use as well: a [`Pipeline`] turns image files into a bank of patch features, a
 //! head from `simplenet-heads` is trained on it, [`Scores`] come out, and an [`Evaluation`] says how good they are.
@@ -48,7 +49,7 @@ mod pipeline;
 
 pub use atomic::write_atomic;
 pub use detector::{
-    AnomalyMap, Card, Detector, DetectorConfig, LoadOptions, Peak, Prediction, Progress, Region, Verdict,
+    AnomalyMap, Card, Detector, DetectorConfig, LoadOptions, Peak, Prediction, Progress, Region, TestReport, Verdict,
 };
 pub use error::Error;
 pub use evaluation::{Evaluation, Scores, Truth};

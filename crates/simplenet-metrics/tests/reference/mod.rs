@@ -124,12 +124,24 @@ fn mean_overlap(predicted: &[bool], labels: &[Option<usize>], count: usize) -> f
 
 /// Each threshold's binary maps, compared with the masks from scratch; then the area by trapezoids up to `limit`.
 pub(crate) fn aupro(maps: &[f32], masks: &[bool], shape: MapShape, limit: f64) -> f64 {
-    let (labels, count) = regions(masks, shape);
-    let normal = masks.iter().filter(|mask| !**mask).count() as f64;
+    aupro_within(maps, masks, &vec![true; maps.len()], shape, limit)
+}
+
+/// The same where only the pixels in `within` count.
+pub(crate) fn aupro_within(maps: &[f32], masks: &[bool], within: &[bool], shape: MapShape, limit: f64) -> f64 {
+    let visible: Vec<bool> = masks
+        .iter()
+        .zip(within)
+        .map(|(mask, within)| *mask && *within)
+        .collect();
+    let (labels, count) = regions(&visible, shape);
+    let is_normal = |pixel: usize| within[pixel] && !masks[pixel];
+    let normal = (0..maps.len()).filter(|&pixel| is_normal(pixel)).count() as f64;
     let mut points = vec![(0.0, 0.0)];
     for threshold in thresholds(maps) {
         let predicted: Vec<bool> = maps.iter().map(|score| *score >= threshold).collect();
-        let rate = positives(maps, masks, threshold).1 as f64 / normal;
+        let false_positives = (0..maps.len()).filter(|&pixel| is_normal(pixel) && predicted[pixel]);
+        let rate = false_positives.count() as f64 / normal;
         points.push((rate, mean_overlap(&predicted, &labels, count)));
     }
     points.push((1.0, 1.0));

@@ -3,6 +3,7 @@
 mod auto_stop;
 pub mod calibration;
 pub mod card;
+pub mod evaluation;
 mod file;
 mod geometry;
 mod hygiene;
@@ -21,6 +22,7 @@ use simplenet_data::Rgb8;
 use simplenet_kernels::maps;
 
 pub use self::card::Card;
+pub use self::evaluation::TestReport;
 pub use self::file::LoadOptions;
 pub use self::geometry::{Geometry, PixelBox};
 pub use self::prediction::{AnomalyMap, Peak, Prediction, Region, Verdict};
@@ -104,6 +106,15 @@ impl Detector {
         judged
             .map(|(scored, layout)| decision.judge(scored.score, scored.map, layout.geometry, self.roi.as_ref()))
             .collect()
+    }
+
+    /// The same where one that cannot be judged does not touch the others: a result for each image, in their order.
+    pub fn predict_each<I: Borrow<Rgb8> + Sync>(&self, images: &[I]) -> Vec<Result<Prediction, Error>> {
+        match self.predict_batch(images) {
+            Ok(predictions) => predictions.into_iter().map(Ok).collect(),
+            // Which one it is shows alone.
+            Err(_) => images.iter().map(|image| self.predict(image.borrow())).collect(),
+        }
     }
 
     /// What the network sees of an image: `[tiles, 3, crop, crop]`. [`Detector::predict`] does this itself.

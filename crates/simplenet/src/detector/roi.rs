@@ -127,7 +127,7 @@ impl Roi {
 }
 
 fn open(path: &Path, [width, height]: [usize; 2]) -> Result<Gray8, Error> {
-    let mask = Gray8::open(path)?;
+    let mask = Gray8::open_mask(path)?;
     if (mask.width(), mask.height()) != (width, height) {
         return Err(Error::Config(format!(
             "mask {} is {} x {} pixels and the images are {width} x {height}\n\nhint: a mask shows the same picture as the images",
@@ -138,6 +138,13 @@ fn open(path: &Path, [width, height]: [usize; 2]) -> Result<Gray8, Error> {
     }
     let mut count = [0_usize; 256];
     mask.data().iter().for_each(|&value| count[usize::from(value)] += 1);
+    if !mask.data().iter().any(|&value| value >= WHITE) {
+        return Err(Error::Config(format!(
+            "{} has no white pixel: its largest value is {}\n\nhint: a mask is 255 where a picture is meant, else 0",
+            path.display(),
+            mask.data().iter().max().unwrap_or(&0)
+        )));
+    }
     let greys = &count[SHADE..256 - SHADE];
     let shades = greys.iter().filter(|count| **count > 0).count();
     if shades > MOST_SHADES && 2 * greys.iter().sum::<usize>() > mask.data().len() {

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -118,11 +118,7 @@ impl Detector {
         };
 
         let heads = config.folds + 1;
-        let epochs = match config.model.method {
-            Method::SimpleNet => config.model.train.epochs,
-            Method::PatchCore(_) | Method::Padim(_) => 1,
-        };
-        let mut progress = |head, epoch| {
+        let mut progress = |head, [epoch, epochs]: [usize; 2]| {
             progress(Progress::Head {
                 head,
                 heads,
@@ -134,10 +130,10 @@ impl Detector {
         let mut training = Vec::new();
         let model = fit(&images.bank, &config, &mut |card| {
             training.push(card);
-            progress(heads, card.epoch);
+            progress(heads, [card.epoch, config.model.train.epochs]);
         })?;
         if training.is_empty() {
-            progress(heads, 1);
+            progress(heads, [1, 1]);
         }
 
         let contract = |scores: Vec<f32>| Contract::new(&scores, config.max_false_reject, config.confident);
@@ -206,7 +202,8 @@ fn read(
     let (mut name_hash, mut content_hash) = (Sha256::new(), Sha256::new());
     let (mut unreadable, mut brightest) = (Vec::new(), 0);
     let mut done = 0;
-    for batch in sources.chunks(BATCH) {
+    let all_names = names_of(sources);
+    for (batch, batch_names) in sources.chunks(BATCH).zip(all_names.chunks(BATCH)) {
         let photos: Vec<Result<_, Error>> = batch
             .par_iter()
             .map(|source| {
@@ -218,14 +215,13 @@ fn read(
             })
             .collect();
         let mut images = Vec::new();
-        for (source, photo) in batch.iter().zip(photos) {
-            let name = file_name(source);
+        for ((source, name), photo) in batch.iter().zip(batch_names).zip(photos) {
             match photo {
                 Ok((photo, layout, its_brightest)) => {
                     brightest = its_brightest.max(brightest);
                     name_hash.update(format!("{name}\n"));
                     content_hash.update(photo.sha256);
-                    names.push(name);
+                    names.push(name.clone());
                     read.push(source.clone());
                     images.push((photo.pixels, layout));
                 }
@@ -325,16 +321,22 @@ struct HeldOutScores {
 fn held_out(
     images: &Images,
     unfitted: Unfitted,
-    progress: &mut impl FnMut(usize, usize),
+    progress: &mut impl FnMut(usize, [usize; 2]),
 ) -> Result<HeldOutScores, Error> {
     let count = images.names.len();
     let config = unfitted.config;
+    let steps_per_epoch = |squares: usize| squares.div_ceil(config.model.train.batch_images).max(1);
+    let steps = config.model.train.epochs * steps_per_epoch(images.bank.images());
     let mut scored = Vec::with_capacity(count);
     let mut medians = Vec::with_capacity(count);
     for fold in 0..config.folds {
         let part = fold * count / config.folds..(fold + 1) * count / config.folds;
         let rest = images.without(part.clone(), config)?;
-        let model = fit(&rest, config, &mut |card| progress(fold + 1, card.epoch))?;
+        // SimpleNet's scores grow with its steps, so all models take as many.
+        let mut of_fold = config.clone();
+        of_fold.model.train.epochs = steps.div_ceil(steps_per_epoch(rest.images()));
+        let epochs = of_fold.model.train.epochs;
+        let model = fit(&rest, &of_fold, &mut |card| progress(fold + 1, [card.epoch, epochs]))?;
         drop(rest);
         let parts = unfitted.with(&model);
         for image in part {
@@ -350,7 +352,7 @@ fn held_out(
             });
         }
         if !config.model.method.is_simplenet() {
-            progress(fold + 1, 1);
+            progress(fold + 1, [1, 1]);
         }
     }
     let typical_pixel = *medians.select_nth_unstable_by(count / 2, f32::total_cmp).1;
@@ -410,6 +412,29 @@ fn references(images: &Images, held_out: &[HeldOut], parts: &Parts) -> Result<Ve
             Ok(Reference { expected, pixels })
         })
         .collect()
+}
+
+/// Names that tell images apart: those of their files, and where several files have one name, their paths below the folder
+/// that holds all images.
+fn names_of(sources: &[Source]) -> Vec<String> {
+    let mut files: BTreeMap<String, usize> = BTreeMap::new();
+    for source in sources {
+        *files.entry(file_name(source)).or_default() += 1;
+    }
+    let mut folders = sources.iter().filter_map(|source| source.path().parent());
+    let first = folders.next().unwrap_or(Path::new("")).to_path_buf();
+    let common: PathBuf = folders.fold(first, |common, folder| {
+        let shared = common.components().zip(folder.components());
+        shared.take_while(|(a, b)| a == b).map(|(part, _)| part).collect()
+    });
+    let name = |source: &Source| match file_name(source) {
+        name if files[&name] == 1 => name,
+        name => match source.path().strip_prefix(&common) {
+            Ok(below) => below.display().to_string(),
+            Err(_) => name,
+        },
+    };
+    sources.iter().map(name).collect()
 }
 
 fn file_name(source: &Source) -> String {

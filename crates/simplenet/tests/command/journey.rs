@@ -132,6 +132,29 @@ fn a_stream_of_names_is_answered_line_by_line() {
 }
 
 #[test]
+fn what_is_hidden_is_not_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = factory().test("good/000.png");
+    for name in ["a.png", "._a.png", ".thumbnails/a.png", "monday/b.png"] {
+        let to = folder.path().join(name);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(&image, to).unwrap();
+    }
+    let pattern = folder.path().join("**/*");
+    let files = |out: &std::process::Output| -> Vec<String> {
+        let files = lines(out)
+            .into_iter()
+            .map(|line| line["file"].as_str().unwrap().to_string());
+        let mut files: Vec<String> = files.collect();
+        files.sort();
+        files
+    };
+    let found = files(&predict(&[pattern.as_ref()]));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(found, files(&predict(&[folder.path().as_ref()])));
+}
+
+#[test]
 fn globs_and_folders_find_the_same_files() {
     let pattern = factory().ring.join("test/*/000.png");
     let by_glob = predict(&[pattern.as_ref()]);

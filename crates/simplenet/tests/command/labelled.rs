@@ -174,3 +174,20 @@ fn the_smallest_defect_is_spoken_of_where_it_decides() {
     assert_eq!(line["verdict"], "good");
     assert!(line["too_small"].as_u64().unwrap() > 0, "{line}");
 }
+
+/// For a program that reads it: what was learnt and what came of it are one value.
+#[test]
+fn training_with_a_test_prints_one_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let out_file = folder.path().join("part.simplenet");
+    let ring = factory().ring.as_os_str();
+    let mut arguments = vec!["train".as_ref(), ring, "--out".as_ref(), out_file.as_os_str()];
+    arguments.extend(["--resize", "64", "--folds", "2", "--json", "--test"].map(OsStr::new));
+    arguments.push(ring);
+    let out = simplenet(&arguments);
+    assert!(out.status.success(), "{}", stderr(&out));
+    let trained: Value = serde_json::from_str(&stdout(&out)).unwrap();
+    assert_eq!(trained["data"]["images"], 12);
+    assert_eq!(trained["test"]["defects"]["images"], 4);
+    assert!(trained["test"]["recall"].is_number() && trained["test"]["aupro"].is_number());
+}

@@ -1,6 +1,7 @@
 //! The detector through its public interface, on a small procedural set.
 
 mod damage;
+mod evaluation;
 mod methods;
 mod predict;
 mod support;

@@ -1,7 +1,7 @@
 use simplenet::detector::card::ThresholdCard;
-use simplenet::{Detector, DetectorConfig, Progress, Source};
+use simplenet::{Detector, DetectorConfig, Method, Progress, Source};
 
-use crate::support::{detector, quick, training_images};
+use crate::support::{detector, quick, training_images, with};
 
 #[test]
 fn the_file_is_the_same_for_any_number_of_threads() {
@@ -44,13 +44,17 @@ fn progress_counts_images_and_heads() {
     };
     Detector::train(&training_images(), &config, |progress| seen.push(progress)).unwrap();
     let features = |done| Progress::Features { done, images: 12 };
-    let head = |head| Progress::Head {
+    let head = |head, epoch, epochs| Progress::Head {
         head,
         heads: 3,
-        epoch: 1,
-        epochs: 1,
+        epoch,
+        epochs,
     };
-    assert_eq!(seen, [features(8), features(12), head(1), head(2), head(3)]);
+    // Three steps of four images, for which the halves take two epochs.
+    let halves = [head(1, 1, 2), head(1, 2, 2), head(2, 1, 2), head(2, 2, 2)];
+    assert_eq!(seen[..2], [features(8), features(12)]);
+    assert_eq!(seen[2..6], halves);
+    assert_eq!(seen[6..], [head(3, 1, 1)]);
 }
 
 #[test]
@@ -104,6 +108,26 @@ fn the_usual_size_is_that_of_most_images() {
     let tie = [wide.clone(), images[1].clone(), images[2].clone(), wide];
     let detector = Detector::train(&tie, &config, |_| {}).unwrap();
     assert_eq!(detector.card().data.size, [300, 256]);
+}
+
+/// A folder for each day, with the same names in all.
+#[test]
+fn files_of_one_name_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut images = Vec::new();
+    for day in ["monday", "tuesday"] {
+        std::fs::create_dir(folder.path().join(day)).unwrap();
+        for (index, image) in training_images()[..3].iter().enumerate() {
+            let copy = folder.path().join(day).join(format!("{index}.png"));
+            std::fs::copy(image.path(), &copy).unwrap();
+            images.push(Source::File(copy));
+        }
+    }
+    let detector = Detector::train(&images, &with(Method::patchcore()), |_| {}).unwrap();
+    let pairs = &detector.card().hygiene.duplicates;
+    let named: Vec<_> = pairs.iter().map(|pair| [&pair.first[..], &pair.second[..]]).collect();
+    let expected = ["0.png", "1.png", "2.png"].map(|name| [format!("monday/{name}"), format!("tuesday/{name}")]);
+    assert_eq!(named, expected);
 }
 
 #[test]
@@ -171,6 +195,7 @@ fn training_stops_where_it_has_settled() {
     assert!(found.epochs >= found.curve[0].epoch && found.epochs <= found.most);
     assert!(found.curve.windows(2).all(|pair| pair[0].epoch < pair[1].epoch));
     let last = found.curve.last().unwrap();
+    assert!(last.epoch < found.most, "{found:?}");
     assert_eq!(settling as usize, last.epoch);
     // Noise is told from none.
     assert!(last.separation > 1.0, "{found:?}");

@@ -188,7 +188,12 @@ fn is_glob(path: &Path) -> bool {
 
 fn matches(pattern: &Path, skipped: &mut Skipped) -> Result<Vec<PathBuf>> {
     let text = pattern.to_str().unwrap_or_default();
-    let paths = glob::glob(text).with_context(|| format!("`{text}` is not a pattern"))?;
+    // What is hidden, such as a camera's thumbnails, is not meant, in a folder or with a pattern.
+    let options = glob::MatchOptions {
+        require_literal_leading_dot: true,
+        ..glob::MatchOptions::default()
+    };
+    let paths = glob::glob_with(text, options).with_context(|| format!("`{text}` is not a pattern"))?;
     let mut found = Vec::new();
     for path in paths {
         let path = path.with_context(|| format!("cannot search for `{text}`"))?;

@@ -43,9 +43,14 @@ impl Output {
     /// Data: the value as JSON if `--json` was given, else as text.
     pub(crate) fn either(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
         if self.json {
-            return self.text(&serde_json::to_string_pretty(value)?);
+            return self.json(value);
         }
         self.text(&text())
+    }
+
+    /// Data: JSON on stdout, over several lines.
+    pub(crate) fn json(&self, value: &impl Serialize) -> Result<()> {
+        self.text(&serde_json::to_string_pretty(value)?)
     }
 
     /// A remark for a person.

@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::evaluate::{Curves, Report};
+use simplenet::TestReport;
+use simplenet_metrics::CurvePoint;
+
+use crate::evaluate::{at_threshold, lines, percent, smallest};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}\
 table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:right;border-bottom:1px solid #d8dde3}td:first-child,th:first-child{text-align:left}\
@@ -16,15 +19,16 @@ const MARGIN: f64 = 34.0;
 const STRIP: f64 = 26.0;
 
 /// The page of a report.
-pub(crate) fn html(title: &str, report: &Report, curves: &Curves) -> String {
+pub(crate) fn html(title: &str, report: &TestReport) -> String {
     let mut page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{0}</title><style>{STYLE}</style><h1>{0}</h1>",
         escaped(title)
     );
     page += &table(report);
     page += "<h2>Scores</h2>";
-    page += &strips(report, curves);
+    page += &strips(report);
     page += "<h2>Curves</h2>";
+    let curves = &report.curves;
     let plots = [
         (
             Some(&curves.roc),
@@ -48,14 +52,13 @@ pub(crate) fn html(title: &str, report: &Report, curves: &Curves) -> String {
             );
         }
     }
-    page += &wrong(report, curves);
+    page += &wrong(report);
     page + "</html>\n"
 }
 
-fn table(report: &Report) -> String {
+fn table(report: &TestReport) -> String {
     let mut table = String::from("<table><tr><th>defect<th>found<th>I-AUROC<th>P-AUROC<th>AUPRO</tr>");
-    for line in report.lines() {
-        let percent = |value: Option<f64>| value.map_or("–".into(), |value| format!("{:.1}", value * 100.0));
+    for line in lines(report) {
         let _ = write!(
             table,
             "<tr><td>{}<td>{}/{}<td>{}<td>{}<td>{}</tr>",
@@ -67,25 +70,24 @@ fn table(report: &Report) -> String {
             percent(line.aupro)
         );
     }
-    let (rejected, good) = report.rejected();
     let _ = write!(
         table,
-        "</table><p>Good parts rejected: {rejected} of {good}, at threshold {:.4}. Percent; chance level of the AUROCs is 50.",
-        report.threshold()
+        "</table><p>{}. Percent; chance level of the AUROCs is 50.",
+        escaped(&capitalised(&at_threshold(report)))
     );
-    if let Some(smallest) = report.smallest() {
+    if let Some(smallest) = smallest(report) {
         let _ = write!(table, "<p>Images {}", escaped(&smallest));
     }
     table
 }
 
 /// One dot per image, a strip per kind, a line at the threshold.
-fn strips(report: &Report, curves: &Curves) -> String {
-    let mut kinds: Vec<&str> = curves.images.iter().map(|image| image.defect.as_str()).collect();
+fn strips(report: &TestReport) -> String {
+    let mut kinds: Vec<&str> = report.images.iter().map(|image| image.defect.as_str()).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    let scores = curves.images.iter().map(|image| f64::from(image.score));
-    let threshold = f64::from(report.threshold());
+    let scores = report.images.iter().map(|image| f64::from(image.score));
+    let threshold = f64::from(report.threshold);
     let low = scores.clone().fold(threshold, f64::min);
     let high = scores.fold(threshold, f64::max);
     let span = (high - low).max(f64::MIN_POSITIVE);
@@ -96,7 +98,7 @@ fn strips(report: &Report, curves: &Curves) -> String {
     for (row, kind) in kinds.iter().enumerate() {
         let y = STRIP * (row as f64 + 0.5);
         let _ = write!(svg, "<text x=\"0\" y=\"{}\">{}</text>", y + 4.0, escaped(kind));
-        for image in curves.images.iter().filter(|image| image.defect == *kind) {
+        for image in report.images.iter().filter(|image| image.defect == *kind) {
             let color = if image.anomalous { "#cf222e" } else { "#0969da" };
             let _ = write!(
                 svg,
@@ -116,11 +118,11 @@ fn strips(report: &Report, curves: &Curves) -> String {
     svg
 }
 
-fn curve(points: &[[f64; 2]]) -> String {
+fn curve(points: &[CurvePoint]) -> String {
     let (x, y) = (|x: f64| MARGIN + x * SIDE, |y: f64| 8.0 + (1.0 - y) * SIDE);
     let mut line = String::new();
-    for [across, up] in points {
-        let _ = write!(line, "{:.1},{:.1} ", x(*across), y(*up));
+    for point in points {
+        let _ = write!(line, "{:.1},{:.1} ", x(point.x), y(point.y));
     }
     let mut svg = format!(
         "<svg width=\"{}\" height=\"{}\" role=\"img\"><rect x=\"{MARGIN}\" y=\"8\" width=\"{SIDE}\" height=\"{SIDE}\" fill=\"none\" stroke=\"#d8dde3\"/>",
@@ -141,10 +143,10 @@ fn curve(points: &[[f64; 2]]) -> String {
 }
 
 /// The images on the wrong side of the threshold.
-fn wrong(report: &Report, curves: &Curves) -> String {
+fn wrong(report: &TestReport) -> String {
     let mut text = String::new();
     for (title, anomalous) in [("Good parts rejected", false), ("Defects missed", true)] {
-        let mut images: Vec<_> = (curves.images.iter())
+        let mut images: Vec<_> = (report.images.iter())
             .filter(|image| image.anomalous == anomalous && image.rejected != anomalous)
             .collect();
         images.sort_by(|a, b| b.score.total_cmp(&a.score));
@@ -154,10 +156,19 @@ fn wrong(report: &Report, curves: &Curves) -> String {
         }
         text += "</ul>";
     }
-    for (file, error) in report.unreadable() {
-        let _ = write!(text, "<p>Left out: {}: {}", escaped(file), escaped(error));
+    for file in &report.unreadable {
+        let _ = write!(text, "<p>Left out: {}: {}", escaped(&file.file), escaped(&file.error));
+    }
+    if let Some(reason) = &report.without_pixels {
+        let _ = write!(text, "<p>No pixel metrics: {}", escaped(reason));
     }
     text
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
 }
 
 fn escaped(text: &str) -> String {

@@ -37,12 +37,7 @@ pub(crate) fn judge(detector: &Detector, paths: &[&Path]) -> Vec<Judged> {
         .collect();
     let start = Instant::now();
     let readable: Vec<&Rgb8> = images.iter().filter_map(|(image, _)| image.as_ref().ok()).collect();
-    let mut predictions = match detector.predict_batch(&readable) {
-        Ok(predictions) => predictions.into_iter().map(Ok).collect(),
-        // One image spoils a batch only by a score that is not a number; which one it is shows alone.
-        Err(_) => readable.iter().map(|image| detector.predict(image)).collect::<Vec<_>>(),
-    }
-    .into_iter();
+    let mut predictions = detector.predict_each(&readable).into_iter();
     let share = start.elapsed() / u32::try_from(readable.len().max(1)).unwrap_or(u32::MAX);
     images
         .into_iter()

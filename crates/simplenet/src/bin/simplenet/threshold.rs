@@ -1,9 +1,10 @@
 //! `simplenet threshold`
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use simplenet::detector::card::ThresholdCard;
-use simplenet_data::folder;
-use simplenet_metrics::f1_max;
+use simplenet::{Detector, Verdict};
+use simplenet_data::{Sample, folder};
+use simplenet_metrics::{Confusion, f1_max};
 
 use crate::Outcome;
 use crate::arguments::Threshold;
@@ -17,33 +18,20 @@ pub(crate) fn run(arguments: &Threshold, output: &Output) -> Result<Outcome> {
         outputs::writable("--out", out)?;
     }
     let mut changed = true;
+    // First, because it has a part in what a threshold finds.
+    if let Some(pixels) = arguments.min_defect_area {
+        detector.set_min_defect_area(pixels);
+    }
     if let Some(rate) = arguments.max_false_reject {
         detector.set_max_false_reject(rate, arguments.confident)?;
     } else if let Some(threshold) = arguments.value {
         detector.set_threshold(ThresholdCard::Fixed { threshold })?;
     } else if let Some(labelled) = &arguments.from_test {
         let test = folder::labelled(labelled)?;
-        let (mut scores, mut anomalous) = (Vec::new(), Vec::new());
-        for samples in test.chunks(BATCH) {
-            let paths: Vec<_> = samples.iter().map(|sample| sample.source.path()).collect();
-            for (sample, judged) in samples.iter().zip(judge(&detector, &paths)) {
-                scores.push(judged.prediction?.score);
-                anomalous.push(sample.anomalous);
-            }
-        }
-        let best = f1_max(&scores, &anomalous)?;
-        let defective = anomalous.iter().filter(|&&anomalous| anomalous).count();
-        detector.set_threshold(ThresholdCard::FromTest {
-            threshold: best.threshold,
-            f1: best.f1,
-            good: anomalous.len() - defective,
-            defective,
-        })?;
+        let best = best(&mut detector, &test)?;
+        detector.set_threshold(best)?;
     } else {
         changed = arguments.min_defect_area.is_some();
-    }
-    if let Some(pixels) = arguments.min_defect_area {
-        detector.set_min_defect_area(pixels);
     }
     if changed {
         detector.save(arguments.out.as_ref().unwrap_or(&arguments.model.path))?;
@@ -51,4 +39,40 @@ pub(crate) fn run(arguments: &Threshold, output: &Output) -> Result<Outcome> {
     let calibration = &detector.card().calibration;
     output.either(&calibration.threshold, || inspect::threshold_text(calibration))?;
     Ok(Outcome::default())
+}
+
+/// The threshold with the best F1 on labelled images. Those without a region as large as a defect must be are good at any
+/// threshold.
+fn best(detector: &mut Detector, test: &[Sample]) -> Result<ThresholdCard> {
+    // Below every score, so that the regions of all are known.
+    detector.set_threshold(ThresholdCard::Fixed { threshold: f32::MIN })?;
+    let (mut scores, mut anomalous) = (Vec::new(), Vec::new());
+    for samples in test.chunks(BATCH) {
+        let paths: Vec<_> = samples.iter().map(|sample| sample.source.path()).collect();
+        for (sample, judged) in samples.iter().zip(judge(detector, &paths)) {
+            let prediction = judged.prediction?;
+            scores.push(match prediction.verdict {
+                Verdict::Defect => prediction.score,
+                Verdict::Good => f32::NEG_INFINITY,
+            });
+            anomalous.push(sample.anomalous);
+        }
+    }
+    let lowest = scores.iter().copied().filter(|score| score.is_finite());
+    let Some(lowest) = lowest.min_by(f32::total_cmp) else {
+        bail!(
+            "no image of {} has a region of at least {} pixels, so all are good at any threshold\n\nhint: choose a smaller --min-defect-area",
+            test.len(),
+            detector.card().calibration.min_defect_area
+        );
+    };
+    let threshold = f1_max(&scores, &anomalous)?.threshold.max(lowest);
+    let confusion = Confusion::at(&scores, &anomalous, threshold)?;
+    let defective = anomalous.iter().filter(|&&anomalous| anomalous).count();
+    Ok(ThresholdCard::FromTest {
+        threshold,
+        f1: confusion.f1().unwrap_or(0.0),
+        good: anomalous.len() - defective,
+        defective,
+    })
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
-use simplenet::{Detector, DetectorConfig, Method, Progress as Step, Source};
+use serde::Serialize;
+use simplenet::{Card, Detector, DetectorConfig, Method, Progress as Step, Source, TestReport};
 use simplenet_data::{Sample, folder};
 
 use crate::arguments::Train;
@@ -55,13 +56,28 @@ pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
         arguments.out.display(),
         start.elapsed().as_secs_f64()
     ));
-    let summary = inspect::summary(&detector)?;
-    output.either(detector.card(), || summary)?;
-    if let Some(test) = &test {
-        let report = evaluate::measure(&detector, test, output)?;
-        output.either(&report, || report.to_text())?;
+    if !output.json {
+        output.text(&inspect::summary(&detector)?)?;
+    }
+    let test = test
+        .map(|test| evaluate::measure(&detector, &test, output))
+        .transpose()?;
+    if output.json {
+        let card = detector.card();
+        output.json(&Trained { card, test })?;
+    } else if let Some(report) = &test {
+        output.text(&evaluate::text(report))?;
     }
     Ok(Outcome::default())
+}
+
+/// What `--json` prints: the card, and with `--test` what came of it, as one value.
+#[derive(Serialize)]
+struct Trained<'a> {
+    #[serde(flatten)]
+    card: &'a Card,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    test: Option<TestReport>,
 }
 
 /// Refuses a detector file that cannot be written, or would replace what it is made of.

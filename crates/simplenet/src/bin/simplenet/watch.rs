@@ -139,9 +139,20 @@ fn take(
     let mut outcome = Outcome::default();
     let mut entries = Vec::new();
     for (Ready { input, stamp, tries }, judged) in batch.iter().zip(&judged) {
-        // A file that moved away or changed while it was read is not this file; the next round sees what is there.
-        if self::stamp(&input.path).ok() != Some(*stamp) {
-            continue;
+        // A file that moved away or changed while it was read is not this file; the next round sees what is there, which
+        // has to be waited for where it is still something.
+        match self::stamp(&input.path) {
+            Ok(now) if now == *stamp => {}
+            Ok(now) => {
+                let changed = Arrival {
+                    stamp: now,
+                    since: Instant::now(),
+                    tries: 0,
+                };
+                arrivals.insert(input.path.clone(), changed);
+                continue;
+            }
+            Err(_) => continue,
         }
         if matches!(&judged.prediction, Err(Error::Data(simplenet_data::Error::Read { .. }))) && tries + 1 < TRIES {
             let again = Arrival {
