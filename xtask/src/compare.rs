@@ -170,11 +170,18 @@ fn of_paper(
             let variant = experiment.variants.iter().find(|variant| variant.name == row.variant);
             variant.is_some_and(|variant| !variant.set.contains_key("method"))
         };
-        let rows: Vec<Row> = newest(&folder.rows(&experiment.id)?)
+        let mut rows: Vec<Row> = newest(&folder.rows(&experiment.id)?)
             .into_iter()
-            .filter(|row| row.selection == Selection::Best && row.dataset == "mvtec")
+            .filter(|row| row.selection == Selection::Best)
             .filter(|row| !by_method || is_own(row))
             .collect();
+        if let Some(other) = rows.iter().find(|row| row.dataset != "mvtec") {
+            skipped.push(format!(
+                "not compared: {} on `{}`, whose images are not those of MVTec AD",
+                experiment.id, other.dataset
+            ));
+        }
+        rows.retain(|row| row.dataset == "mvtec");
         for row in &rows {
             let what = format!("{} {} {} {}", row.variant, row.protocol, row.backbone, row.category);
             collect(

@@ -322,7 +322,23 @@ pub(crate) fn config_sha256(config_toml: &str, weights: &str, data: &str) -> Str
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hasher.finalize())
+}
+
+/// The configuration of a row as a file: TOML, and before it what else its hash covers.
+pub(crate) fn config_file(config_toml: &str, weights: &str, data: &str) -> String {
+    format!(
+        "# backbone's weights: sha256 {weights}\n# list of image files and their sizes: sha256 {}\n{config_toml}",
+        sha256(data.as_bytes())
+    )
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn read_table(path: &Path) -> Result<Table> {

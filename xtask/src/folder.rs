@@ -63,7 +63,7 @@ impl RunFolder {
 
     /// Makes the folders, so that an unwritable place is known before anything is run.
     pub(crate) fn create(&self) -> Result<()> {
-        for folder in [self.0.join("configs"), self.figures()] {
+        for folder in [self.0.join("configs"), self.figures(), self.sheets(), self.gallery()] {
             std::fs::create_dir_all(&folder).with_context(|| {
                 format!(
                     "failed to create `{}`\n\nhint: choose a folder you may write to with `--out`",
@@ -101,8 +101,8 @@ impl RunFolder {
     }
 
     /// Keeps the configuration of a cell.
-    pub(crate) fn write_config(&self, sha256: &str, toml: &str) -> Result<()> {
-        Ok(write_atomic(&self.config_file(sha256), toml.as_bytes())?)
+    pub(crate) fn write_config(&self, sha256: &str, text: &str) -> Result<()> {
+        Ok(write_atomic(&self.config_file(sha256), text.as_bytes())?)
     }
 
     /// The configuration that produced a row.

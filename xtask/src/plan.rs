@@ -20,7 +20,8 @@ pub(crate) struct Cell {
     pub(crate) category: String,
     pub(crate) seed: u64,
     pub(crate) config: Config,
-    pub(crate) config_toml: String,
+    /// What stands in the run's folder under `config_sha256`.
+    pub(crate) config_file: String,
     pub(crate) config_sha256: String,
 }
 
@@ -86,6 +87,7 @@ pub(crate) fn cells(library: &Library, experiment: &Experiment, choice: &Choice)
                 let config = library.config(&experiment.id, variant, protocol, *backbone, choice.set)?;
                 let config_toml = toml::to_string(&config)?;
                 let config_sha256 = experiment::config_sha256(&config_toml, weights, fingerprint);
+                let config_file = experiment::config_file(&config_toml, weights, fingerprint);
                 for &seed in choice.seeds {
                     cells.push(Cell {
                         experiment: experiment.id.clone(),
@@ -95,7 +97,7 @@ pub(crate) fn cells(library: &Library, experiment: &Experiment, choice: &Choice)
                         category: category.clone(),
                         seed,
                         config: config.clone(),
-                        config_toml: config_toml.clone(),
+                        config_file: config_file.clone(),
                         config_sha256: config_sha256.clone(),
                     });
                 }

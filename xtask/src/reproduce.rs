@@ -422,7 +422,7 @@ impl<'a> Session<'a> {
         self.folder
             .describe(id, shard, &workspace::machine(threads), &workspace::command())?;
         for cell in missing {
-            self.folder.write_config(&cell.config_sha256, &cell.config_toml)?;
+            self.folder.write_config(&cell.config_sha256, &cell.config_file)?;
         }
         let device = match self.experiment.show {
             // Single images are scored on the processor, and half a GPU's time would be nobody's.

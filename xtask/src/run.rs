@@ -400,8 +400,12 @@ impl Run<'_> {
             } else {
                 sheets::Ranking::Score
             };
-            sheets::write(&self.sheets, &rows[0], ranking, &shown)?;
-            sheets::write_gallery(&self.gallery, &rows[0], &shown)?;
+            // A training is worth more than its pictures.
+            let sheet = sheets::write(&self.sheets, &rows[0], ranking, &shown);
+            let gallery = || sheets::write_gallery(&self.gallery, &rows[0], &shown);
+            if let Err(error) = sheet.and_then(|()| gallery()) {
+                progress.say(&format!("{}    its pictures are missing: {error:#}", cell.label()));
+            }
         }
         if !recorded.is_empty() {
             let owned: Vec<Measurement> = recorded.into_iter().map(|recorded| recorded.of(&rows[0])).collect();
@@ -458,13 +462,16 @@ impl Run<'_> {
 
     /// Where a row's times were taken, and in which arithmetic.
     fn device_name(&self, config: &Config) -> String {
-        let (device, host) = (self.device.name(), Device::Cpu.name());
+        let host = format!("{} ({})", Device::Cpu.name(), workspace::processor());
         let arithmetic = arithmetic(config);
-        match config.method {
-            Method::PatchCore(_) | Method::Padim(_) if device != host => {
-                format!("features on {device}{arithmetic}, the rest on {host}")
+        match (&self.device, config.method) {
+            (Device::Cpu, _) => format!("{host}{arithmetic}"),
+            #[cfg(feature = "cuda")]
+            (device, Method::PatchCore(_) | Method::Padim(_)) => {
+                format!("features on {}{arithmetic}, the rest on {host}", device.name())
             }
-            _ => format!("{device}{arithmetic}"),
+            #[cfg(feature = "cuda")]
+            (device, Method::SimpleNet) => format!("{}{arithmetic}", device.name()),
         }
     }
 

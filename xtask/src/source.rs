@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use simplenet_data::cifar10::{self, Cifar10};
+use simplenet_data::fetch::Manifest;
 use simplenet_data::{Dataset, Sample, mvtec, toy};
 use simplenet_kernels::noise::{NoiseKey, permutation};
 
@@ -71,23 +72,27 @@ impl Source {
             Named::ToyOneClass => Layout::OneClass,
             Named::Cifar10 => Layout::Cifar10(Cifar10::open(&root)?),
         };
-        let (name, run) = match (dataset, &layout) {
-            (Named::Mvtec, _) => ("mvtec", "mvtec"),
-            (Named::Toy, _) => ("toy", "toy"),
-            (Named::ToyOneClass, _) => ("toy-one-class", "toy"),
-            (Named::Cifar10, Layout::Cifar10(set)) if !set.is_complete() => ("cifar10-part", "cifar10"),
-            (Named::Cifar10, _) => ("cifar10", "cifar10"),
-        };
         let mut categories = match &layout {
             Layout::Cifar10(_) => cifar10::CLASSES.map(String::from).to_vec(),
             Layout::Categories | Layout::OneClass => mvtec::categories(&root)?,
+        };
+        let (name, run) = match (dataset, &layout) {
+            (Named::Mvtec, _) => {
+                let manifest = Manifest::read(project.join("data/manifest.toml"))?;
+                (mvtec_name(&root, &categories, &manifest)?.into(), "mvtec")
+            }
+            (Named::Toy, _) => ("toy".into(), "toy"),
+            (Named::ToyOneClass, _) => ("toy-one-class".into(), "toy"),
+            (Named::Cifar10, Layout::Cifar10(set)) if set.is_complete() => (set.name().into(), "cifar10"),
+            (Named::Cifar10, Layout::Cifar10(set)) => (format!("{}{PART}", set.name()), "cifar10"),
+            (Named::Cifar10, _) => ("cifar10".to_string(), "cifar10"),
         };
         let limit = given.limit;
         if given.is_quick {
             categories.retain(|category| experiment.quick.categories.contains(category));
         }
         Ok(Source {
-            name: limit.name(name),
+            name: limit.name(&name),
             folder: if given.is_quick { "quick" } else { run },
             categories,
             is_fallback: there.is_none(),
@@ -153,6 +158,35 @@ impl Source {
         }
         Ok(dataset)
     }
+}
+
+/// What the name of a published set ends in where the images are not those, by their number or size.
+pub(crate) const PART: &str = "-part";
+/// Categories that are not those of MVTec AD.
+const OWN: &str = "mvtec-layout";
+
+/// What rows call a folder of categories in the layout of MVTec AD: its name only where the images can be those.
+///
+/// Numbers of images and the size of the first ones are compared, not the pixels: `cargo xtask data verify` does more.
+pub(crate) fn mvtec_name(root: &Path, categories: &[String], manifest: &Manifest) -> Result<&'static str> {
+    let published = &manifest.mvtec.images;
+    if categories.iter().any(|category| !published.contains_key(category)) {
+        return Ok(OWN);
+    }
+    for category in categories {
+        let expected = published[category];
+        let dataset = mvtec::load(root, category)?;
+        let first = dataset
+            .train
+            .first()
+            .map(|sample| sample.source.dimensions())
+            .transpose()?;
+        let has_size = expected.side.is_none_or(|side| first == Some((side, side)));
+        if (dataset.train.len(), dataset.test.len()) != (expected.train, expected.test) || !has_size {
+            return Ok("mvtec-part");
+        }
+    }
+    Ok("mvtec")
 }
 
 impl Limit {

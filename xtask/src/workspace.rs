@@ -59,9 +59,17 @@ pub(crate) fn commit(root: &Path) -> String {
     }
 }
 
+/// The processor's name, as it gives it.
+pub(crate) fn processor() -> String {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or_else(|| "unknown processor".into(), |(_, name)| name.trim().into())
+}
+
 /// What `machine.txt` says beside a run's rows.
 pub(crate) fn machine(threads: usize) -> String {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let of = |text: &str, key: &str| {
         let line = text.lines().find(|line| line.starts_with(key))?;
         Some(line.split_once(':')?.1.trim().to_string())
@@ -74,7 +82,7 @@ pub(crate) fn machine(threads: usize) -> String {
     };
     format!(
         "processor     {}\ncores         {}\nmemory        {}\nthreads       {threads}\ninstructions  {isa}\nsystem        {} {}\n",
-        known(of(&cpuinfo, "model name")),
+        processor(),
         std::thread::available_parallelism().map_or(0, usize::from),
         known(of(&memory, "MemTotal")),
         std::env::consts::OS,
@@ -114,7 +122,17 @@ pub(crate) fn memory_budget() -> u64 {
             .parse::<u64>()
             .ok()
     });
-    available.map_or(UNKNOWN, |kib| kib * 1024 / 3)
+    let available = available.map(|kib| kib * 1024);
+    let least = available.into_iter().chain(container_memory()).min();
+    least.map_or(UNKNOWN, |bytes| bytes / 3)
+}
+
+/// What the control group of this process, such as a container's, leaves it; `None` where it sets no limit.
+fn container_memory() -> Option<u64> {
+    // Version 2 of control groups; a container sees its own as the root.
+    let read = |name: &str| std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(name)).ok();
+    let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
+    Some(number("memory.max")?.saturating_sub(number("memory.current")?))
 }
 
 /// Lets [`peak_memory`] begin anew, where the system can do that.

@@ -26,6 +26,8 @@ impl Project {
         copy(&here.join("experiments"), &root.join("xtask/experiments"));
         copy(&here.join("../docs/paper"), &root.join("docs/paper"));
         fs::create_dir_all(root.join("docs/figures")).unwrap();
+        fs::create_dir(root.join("data")).unwrap();
+        fs::copy(here.join("../data/manifest.toml"), root.join("data/manifest.toml")).unwrap();
         fs::create_dir(root.join("results")).unwrap();
         fs::write(root.join("docs/reproduction.md"), DOCUMENT).unwrap();
         fs::write(root.join("README.md"), "# Readme\n").unwrap();

@@ -126,6 +126,11 @@ impl Cifar10 {
         &self.test
     }
 
+    /// `cifar10`, or `cifar10-folders` for a copy in folders.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Whether every class has its 5000 training and 1000 test images.
     pub fn is_complete(&self) -> bool {
         (0..CLASSES.len()).all(|class| {

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use crate::published::legend;
-use crate::summary::{self, Failures, Place, Values};
+use crate::summary::{self, Failures, Place, RestsOn, Values};
 use crate::table::{Column, Line};
 use crate::{Error, Metric, PublishedColumn, Result, Row, Table};
 
@@ -105,15 +105,19 @@ pub fn pivot(rows: &[Row], spec: &Pivot<'_>) -> Result<Table> {
             let in_cell = |row: &&Row| spec.rows.of(row) == *line && spec.columns.of(row) == *column;
             let expected = expected_places(rows, spec, line, column);
             let members = summary::distinct(rows.iter().filter(in_cell))?;
-            let mut have = 0;
+            let mut have = Vec::with_capacity(spec.metrics.len());
             let mut values = Vec::with_capacity(spec.metrics.len());
             for metric in spec.metrics {
                 let of_metric = Values::of(&members, *metric);
-                have = have.max(of_metric.count(&expected));
+                have.push(of_metric.count(&expected));
                 values.push(of_metric.average(&expected).map(|s| s.text()));
             }
             let marks = failures.marks(members.values().copied());
-            cells.push(summary::cell(&values, Some((have, expected.len())), &marks));
+            let rests_on = RestsOn {
+                have,
+                expected: expected.len(),
+            };
+            cells.push(summary::cell(&values, Some(&rests_on), &marks));
         }
         if let Some(p) = spec.published {
             cells.push(p.published.cell(line, p.column, spec.metrics, &mut sources));

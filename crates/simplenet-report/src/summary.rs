@@ -168,8 +168,30 @@ pub(crate) fn mixed(left: &Row, right: &Row) -> Error {
     }
 }
 
-/// What a cell says: the values joined, how many of the expected categories it rests on, and its footnotes.
-pub(crate) fn cell(values: &[Option<String>], rests_on: Option<(usize, usize)>, marks: &[String]) -> String {
+/// On how many of the expected categories each value of a cell rests.
+pub(crate) struct RestsOn {
+    pub(crate) have: Vec<usize>,
+    pub(crate) expected: usize,
+}
+
+impl RestsOn {
+    /// `(13 of 15)`, or `(15, 14 of 15)` where the values differ in it; nothing where all are there, or none.
+    fn text(&self) -> Option<String> {
+        let RestsOn { have, expected } = self;
+        let most = have.iter().max().copied().unwrap_or(0);
+        // A value that no category has is a dash.
+        let mut counts: Vec<usize> = have.iter().copied().filter(|count| *count > 0).collect();
+        if most == 0 || counts.iter().all(|count| count == expected) {
+            return None;
+        }
+        counts.dedup();
+        let counts: Vec<String> = counts.iter().map(usize::to_string).collect();
+        Some(format!("({} of {expected})", counts.join(", ")))
+    }
+}
+
+/// What a cell says: the values joined, how many of the expected categories they rest on, and its footnotes.
+pub(crate) fn cell(values: &[Option<String>], rests_on: Option<&RestsOn>, marks: &[String]) -> String {
     let mut text = if values.iter().any(Option::is_some) {
         let values: Vec<&str> = values.iter().map(|v| v.as_deref().unwrap_or("–")).collect();
         values.join(" / ")
@@ -178,8 +200,8 @@ pub(crate) fn cell(values: &[Option<String>], rests_on: Option<(usize, usize)>, 
     } else {
         "✗".to_owned()
     };
-    if let Some((have, expected)) = rests_on.filter(|(have, expected)| *have > 0 && have < expected) {
-        text.push_str(&format!(" ({have} of {expected})"));
+    if let Some(rests_on) = rests_on.and_then(RestsOn::text) {
+        text.push_str(&format!(" {rests_on}"));
     }
     for mark in marks {
         text.push_str(&format!(" {mark}"));

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::published::{Source, legend};
-use crate::summary::{self, Failures, Place, Values};
+use crate::summary::{self, Failures, Place, RestsOn, Values};
 use crate::table::{Column, Line};
 use crate::{Error, Metric, Published, Result, Row, Selection, Table};
 
@@ -196,13 +196,11 @@ impl<'a> Maker<'a> {
         let mut cells = vec![title.to_owned()];
         for side in [&self.last, &self.best] {
             let values = side.values.each_ref().map(|v| v.average(places).map(|s| s.text()));
-            // Both metrics of a row are there or missing together, but for categories without masks.
-            let counts = side.values.each_ref().map(|v| v.count(places));
-            cells.push(summary::cell(
-                &values,
-                Some((counts[0].max(counts[1]), places.len())),
-                &[],
-            ));
+            let rests_on = RestsOn {
+                have: side.values.iter().map(|v| v.count(places)).collect(),
+                expected: places.len(),
+            };
+            cells.push(summary::cell(&values, Some(&rests_on), &[]));
         }
         let gap = self.gap().map(|v| v.average(places).map(|s| s.signed()));
         cells.push(summary::cell(&gap, None, &[]));

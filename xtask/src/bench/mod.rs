@@ -53,15 +53,6 @@ pub(crate) fn row(device: &str, commit: &str) -> Benchmark {
     }
 }
 
-/// The processor's name, as it gives it.
-pub(crate) fn processor() -> String {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    name.map_or_else(|| "unknown processor".into(), |(_, name)| name.trim().into())
-}
-
 /// Adds rows to `file`, in place of those of the same thing.
 pub(crate) fn save(file: &Path, rows: &[Benchmark]) -> Result<()> {
     if let Some(folder) = file.parent() {

@@ -9,11 +9,13 @@ use anyhow::{Context, Result, bail};
 use simplenet::config::{Config, FeatureScale};
 use simplenet::{BankMemory, Evaluation, Pipeline, Scores, Truth};
 use simplenet_backbone::{Arch, Precision, Stage};
+use simplenet_data::fetch::Manifest;
 use simplenet_data::{Dataset, mvtec};
 use simplenet_heads::{Bank, Head, Standardizer, train};
 use simplenet_report::{Align, Column, Line, Measurement, Table, measurements};
 
 use crate::experiment::{self, Library, Protocol, Variant};
+use crate::source::mvtec_name;
 use crate::weights::{Arsenal, Weights};
 use crate::workspace;
 
@@ -74,7 +76,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     ];
     let mut all = Vec::new();
     for category in &arguments.categories {
-        let dataset = mvtec::load(&arguments.data, category)?;
+        let mut dataset = mvtec::load(&arguments.data, category)?;
+        let manifest = Manifest::read(root.join("data/manifest.toml"))?;
+        dataset.name = mvtec_name(&arguments.data, std::slice::from_ref(category), &manifest)?.into();
         let new = measure(arguments, &weights, &configs, &dataset)?;
         measurements::replace(&file, &new)?;
         all.extend(new);
@@ -163,7 +167,7 @@ fn measure(
                     experiment: "precision".into(),
                     variant: variant.into(),
                     protocol: Protocol::Paper.name().into(),
-                    dataset: "mvtec".into(),
+                    dataset: dataset.name.clone(),
                     category: dataset.category.clone(),
                     backbone: arguments.backbone.name().into(),
                     seed,

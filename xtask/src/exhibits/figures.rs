@@ -55,12 +55,10 @@ pub(super) fn sweep(
         (Metric::ImageAuroc, "image AUROC", ""),
         (Metric::PixelAuroc, "pixel AUROC", "pixel"),
     ] {
-        let line = |name: String, selection: Selection, category: Option<&str>| {
+        let line = |name: String, selection: Selection, wanted: &[&str]| {
             let of = |x: f64| {
                 let rows = part.rows.iter().filter(|row| {
-                    x_of(row) == x
-                        && row.selection == selection
-                        && category.is_none_or(|category| row.category == category)
+                    x_of(row) == x && row.selection == selection && wanted.contains(&row.category.as_str())
                 });
                 over_seeds(rows, metric)
             };
@@ -73,17 +71,33 @@ pub(super) fn sweep(
             }
         };
         let categories = distinct(part.rows.iter().map(|row| row.category.as_str()));
+        // A mean over other categories at each x would show their difference.
+        let mut everywhere = categories.clone();
+        everywhere.retain(|category| {
+            let has = |x: f64| {
+                let mut rows = part
+                    .rows
+                    .iter()
+                    .filter(|row| row.category == *category && x_of(row) == x);
+                rows.any(|row| metric.of(row).is_some())
+            };
+            ticks.iter().all(|&x| has(x))
+        });
         // Of one category the title says which.
-        let of_all = if categories.len() > 1 { "mean, " } else { "" };
+        let of_all = match (categories.len(), everywhere.len()) {
+            (1, _) => String::new(),
+            (all, those) if those < all => format!("mean of {those} of {all}, "),
+            _ => "mean, ".into(),
+        };
         let mut series = vec![
-            line(format!("{of_all}last"), Selection::Last, None),
-            line(format!("{of_all}best on the test set"), Selection::Best, None),
+            line(format!("{of_all}last"), Selection::Last, &everywhere),
+            line(format!("{of_all}best on the test set"), Selection::Best, &everywhere),
         ];
         if categories.len() > 1 {
             series.extend(
                 categories
                     .iter()
-                    .map(|category| line(format!("{category}, last"), Selection::Last, Some(category))),
+                    .map(|category| line(format!("{category}, last"), Selection::Last, &[category])),
             );
         }
         series.retain(|series| !series.points.is_empty());

@@ -13,6 +13,7 @@ use simplenet_report::{Figure, Measurement, Published, Row, Selection, Table};
 use crate::experiment::{Experiment, Library, Show};
 use crate::folder::RunFolder;
 use crate::sheets;
+use crate::source::PART;
 
 /// All that is shown of one experiment of one run.
 #[derive(Default)]
@@ -57,6 +58,33 @@ impl Part<'_> {
         distinct(self.rows.iter().map(|row| row.category.as_str()))
     }
 
+    /// A variant, and of how many categories it has numbers where those are not all: a mean over fewer is not comparable.
+    fn counted(&self, variant: &str) -> String {
+        let has_numbers = |row: &&Row| row.variant == variant && row.error.is_none();
+        let have = distinct(self.rows.iter().filter(has_numbers).map(|row| row.category.as_str())).len();
+        match self.categories().len() {
+            all if have < all => format!("{variant} ({have} of {all})"),
+            _ => variant.to_string(),
+        }
+    }
+
+    /// Whether the rows are of a data set that the paper has numbers of, or of a part of it.
+    fn is_published(&self) -> bool {
+        self.rows.iter().all(|row| {
+            let name = row.dataset.split(' ').next().unwrap_or_default();
+            ["mvtec", "cifar10"].contains(&name.strip_suffix(PART).unwrap_or(name))
+        })
+    }
+
+    /// What it means that they are of a part.
+    fn part_note(&self) -> Option<String> {
+        let of_part = self.rows.iter().find(|row| row.dataset.contains(PART))?;
+        Some(format!(
+            "`{}`: the images are not all of those published, or have another size, so these are not the benchmark's numbers.",
+            of_part.dataset
+        ))
+    }
+
     /// What a table that averages over categories shows.
     fn mean_caption(&self) -> String {
         match self.categories()[..] {
@@ -91,6 +119,7 @@ impl Exhibits {
                     .notes
                     .extend(departures::note(&part, folder, &library).with_context(context)?);
                 first.notes.extend(not_run(experiment, &part.rows));
+                first.notes.extend(part.part_note());
             }
             exhibits.tables.append(&mut tables);
             let figures = match &experiment.show {

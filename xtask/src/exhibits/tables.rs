@@ -49,7 +49,7 @@ pub(super) fn categories(part: &Part, methods: &[String], published: &Published)
         }
         let is_toy = rows.iter().any(|row| row.dataset.starts_with("toy"));
         // The categories of another data set are not the paper's.
-        let methods: Vec<&str> = if is_toy {
+        let methods: Vec<&str> = if !part.is_published() {
             Vec::new()
         } else {
             methods.iter().map(String::as_str).collect()
@@ -84,7 +84,7 @@ fn costs(part: &Part, variants: &[&str]) -> (String, Table) {
         let mean = |of: &dyn Fn(&Row) -> Option<f64>, decimals: usize| number(mean_of(&rows, of), decimals);
         let percent = |metric: Metric| mean(&|row| metric.of(row).map(|value| 100.0 * value), 1);
         Line::Cells(vec![
-            (*variant).to_string(),
+            part.counted(variant),
             percent(Metric::ImageAuroc),
             percent(Metric::PixelAuroc),
             percent(Metric::Aupro),
@@ -175,8 +175,7 @@ fn image_only(rows: &[Row], published: &Published, methods: &[&str]) -> Result<T
 /// A line per variant, averaged over categories, beside the paper; then a line per category, a column per variant.
 pub(super) fn variants(part: &Part, published: &Published) -> Result<Captioned> {
     let labelled = labelled(part);
-    let is_toy = labelled.iter().any(|row| row.dataset.starts_with("toy"));
-    let has_published = !is_toy && has_accuracy(published);
+    let has_published = part.is_published() && has_accuracy(published);
     let averages = Pivot {
         rows: Dimension::Variant,
         columns: Dimension::Selection,
@@ -235,7 +234,7 @@ pub(super) fn speed(part: &Part, folder: &RunFolder, published: &Published) -> R
     let speeds = speeds(part, folder)?;
     let lines = speeds.iter().map(|speed| {
         Line::Cells(vec![
-            speed.variant.clone(),
+            part.counted(&speed.variant),
             speed.backbone.clone(),
             number(speed.percent[0], 1),
             number(speed.percent[1], 1),
@@ -264,8 +263,7 @@ pub(super) fn speed(part: &Part, folder: &RunFolder, published: &Published) -> R
             .into(),
     );
     table.notes.extend(ratios(&speeds, published));
-    let is_toy = part.rows.iter().any(|row| row.dataset.starts_with("toy"));
-    if !is_toy && has_accuracy(published) {
+    if part.is_published() && has_accuracy(published) {
         table.notes.push(
             "Published points of the figure are means over all 15 categories, with their authors' backbones.".into(),
         );

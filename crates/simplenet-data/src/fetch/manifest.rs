@@ -44,6 +44,9 @@ pub struct ImageCounts {
     pub train: usize,
     /// In `test`, normal and anomalous.
     pub test: usize,
+    /// Width and height of each in pixels, where that is written down.
+    #[serde(default)]
+    pub side: Option<usize>,
 }
 
 /// Where CIFAR-10 comes from and how large its files are.

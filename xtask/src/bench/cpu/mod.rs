@@ -22,7 +22,7 @@ use simplenet_report::{Benchmark, benchmark_table, benchmarks};
 use super::affinity::on_last;
 use super::measure::Budget;
 use super::peers::{self, Peers};
-use super::{OWN, cache_folder, parse_weights, processor, publish, publish_table, random, row, save};
+use super::{OWN, cache_folder, parse_weights, publish, publish_table, random, row, save};
 use crate::weights::Arsenal;
 use crate::workspace;
 
@@ -210,7 +210,7 @@ impl Bench {
             },
             threads,
             isa,
-            device: processor(),
+            device: workspace::processor(),
             commit: root.map_or_else(|| "unknown".into(), workspace::commit),
             peaks,
             file: folder.join("cpu.csv"),
