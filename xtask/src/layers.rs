@@ -97,7 +97,6 @@ const LAYERS: &[Layer] = &[
             "sha2",
             "tempfile",
             "thiserror",
-            "toml",
         ],
     },
 ];
@@ -119,12 +118,23 @@ pub(crate) fn check() -> Result<()> {
             faults.push(format!("`{name}` has no line in the layer table"));
             continue;
         };
-        for dependency in package
+        let needs: BTreeSet<&str> = package
             .dependencies
             .iter()
             .filter(|dependency| dependency.kind != DependencyKind::Development)
+            .map(|dependency| dependency.name.as_str())
+            .collect();
+        for unused in layer
+            .local
+            .iter()
+            .chain(layer.external)
+            .filter(|name| !needs.contains(*name))
         {
-            let needed = dependency.name.as_str();
+            faults.push(format!(
+                "`{name}` does not depend on `{unused}`, which its layer allows"
+            ));
+        }
+        for needed in needs {
             let allowed = if names.contains(needed) {
                 layer.local
             } else {

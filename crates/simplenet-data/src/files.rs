@@ -41,7 +41,8 @@ pub(crate) fn all(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn is_image(path: &Path) -> bool {
+/// Whether a file has the name of an image that is decoded: PNG, JPEG, BMP or TIFF by its ending.
+pub fn is_image(path: &Path) -> bool {
     let Some(extension) = path.extension().and_then(|extension| extension.to_str()) else {
         return false;
     };

@@ -51,6 +51,7 @@ pub mod toy;
 
 pub use decode::{MAX_FILE_BYTES, MAX_PIXELS};
 pub use error::{Error, Result};
+pub use files::is_image;
 pub use mask::{MaskRule, open_mask};
 pub use pixels::{Gray8, Image8, Rgb8};
 pub use preprocess::{Preprocess, centre_offset, load_images, load_masks, resized_size};

@@ -98,6 +98,9 @@ pub fn anomaly_maps(
 ) -> Result<Vec<f32>, MapError> {
     check(scores.len(), [n, h, w], [height, width])?;
     let taps = gaussian(sigma)?;
+    if n == 0 {
+        return Ok(Vec::new());
+    }
     let down = Band::new(h, height, &taps);
     let across = Band::new(w, width, &taps);
     Ok(transform(scores, n, &down, &across))
@@ -114,6 +117,9 @@ pub fn upsample_bilinear(
     [height, width]: [usize; 2],
 ) -> Result<Vec<f32>, MapError> {
     check(maps.len(), [n, h, w], [height, width])?;
+    if n == 0 {
+        return Ok(Vec::new());
+    }
     let down = Band::new(h, height, &[1.0]);
     let across = Band::new(w, width, &[1.0]);
     Ok(transform(maps, n, &down, &across))
@@ -128,6 +134,9 @@ pub fn upsample_bilinear(
 pub fn gaussian_blur(maps: &[f32], [n, h, w]: [usize; 3], sigma: f32) -> Result<Vec<f32>, MapError> {
     check(maps.len(), [n, h, w], [h, w])?;
     let taps = gaussian(sigma)?;
+    if n == 0 {
+        return Ok(Vec::new());
+    }
     let down = Band::new(h, h, &taps);
     let across = Band::new(w, w, &taps);
     Ok(transform(maps, n, &down, &across))

@@ -32,6 +32,10 @@ impl Golden {
     fn load() -> Option<Self> {
         let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/golden"));
         if !folder.exists() {
+            assert!(
+                std::env::var_os("SIMPLENET_REQUIRE_SHARED").is_none(),
+                "SIMPLENET_REQUIRE_SHARED is set, and ../shared/golden is not there"
+            );
             eprintln!("skipped: ../shared/golden is not there");
             return None;
         }

@@ -12,7 +12,7 @@ use crate::method::Model;
 /// Patch and image scores of an image set; higher = more anomalous.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scores {
-    /// −D per patch, `[images, rows, columns]`.
+    /// Per patch, `[images, rows, columns]`: −D, or the distance of another method.
     pub patches: Vec<f32>,
     /// The largest patch score of each image (Eq. 11; the authors' code takes it before upsampling); PatchCore may weight
     /// it.

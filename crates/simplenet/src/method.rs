@@ -88,7 +88,7 @@ impl Network {
 }
 
 impl Method {
-    /// PatchCore with 10 % of the patches, selected and scored as the authors' code does.
+    /// PatchCore with 10 % of the patches, selected as the authors' code does, and scored by distances as in Eq. 6.
     pub fn patchcore() -> Method {
         Method::PatchCore(PatchCoreConfig {
             coreset: Coreset {

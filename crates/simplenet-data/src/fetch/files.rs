@@ -9,10 +9,15 @@ use super::{Error, Result};
 /// Writes a small file: temporary neighbour, sync, rename.
 pub(super) fn write(path: &Path, text: &str) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .suffix(".tmp")
-        .tempfile_in(folder)
-        .map_err(Error::io("write", path))?;
+    let mut builder = tempfile::Builder::new();
+    builder.suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // Temporary files are private by default; this one is for all who may read the data. The umask applies.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder).map_err(Error::io("write", path))?;
     file.write_all(text.as_bytes()).map_err(Error::io("write", path))?;
     file.as_file().sync_all().map_err(Error::io("write", path))?;
     file.persist(path)

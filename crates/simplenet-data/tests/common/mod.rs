@@ -9,9 +9,11 @@ pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    eprintln!(
-        "skipped: ../shared/{} is not there",
-        path.file_name().unwrap().display()
+    assert!(
+        std::env::var_os("SIMPLENET_REQUIRE_SHARED").is_none(),
+        "SIMPLENET_REQUIRE_SHARED is set, and {} is not there",
+        path.display()
     );
+    eprintln!("skipped: {} is not there", path.display());
     None
 }

@@ -12,6 +12,10 @@ use simplenet_heads::{
 pub(crate) fn golden(name: &str) -> Option<Vec<u8>> {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/golden"));
     if !folder.is_dir() {
+        assert!(
+            std::env::var_os("SIMPLENET_REQUIRE_SHARED").is_none(),
+            "SIMPLENET_REQUIRE_SHARED is set, and ../shared/golden is not there"
+        );
         eprintln!("skipped: ../shared/golden is not there");
         return None;
     }

@@ -18,6 +18,10 @@ pub const CONFIDENCE: f64 = 0.95;
 /// chance of at most j exceedances (Wilks 1941; Clopper & Pearson 1934). The threshold is the lowest one whose mean meets
 /// the target, or, where confidence is asked for, whose bound at 95 % does. The bound is reported either way.
 ///
+/// All that holds for scores of one model that saw none of the images. A detector's held-out scores are of several, one for
+/// each fold, and its own model has seen all images (cross-conformal prediction: Vovk 2015), so it holds nearly. With more
+/// images seen, good ones score lower, so that the rate is rather smaller.
+///
 /// With too few images even the largest held-out score does not meet it: for 1 % that takes 99, and 299 with
 /// confidence. The scores are then extrapolated with an exponential tail (peaks over threshold with shape 0: Pickands
 /// 1975), and the threshold is the extrapolation or the largest held-out score, whichever is higher. The

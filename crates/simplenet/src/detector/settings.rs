@@ -154,6 +154,22 @@ impl DetectorConfig {
                 MAX_BYTES / 2 / (4 * dim as u64),
             )));
         }
+        if let Method::Padim(padim) = &self.model.method {
+            let [rows, columns] = self
+                .model
+                .feature_config()
+                .grid(self.model.preprocess.crop, self.model.preprocess.crop);
+            let channels = padim.channels.min(dim) as u64;
+            // A mean and half of a symmetric matrix for each position.
+            let bytes = (4 * (rows * columns) as u64).saturating_mul(channels * (channels + 3) / 2);
+            if bytes > MAX_BYTES / 2 {
+                return Err(Error::Config(format!(
+                    "PaDiM with {channels} channels at {rows} x {columns} positions is {} MB, and at most {} fit a detector file\n\nhint: choose a smaller picture, or another method",
+                    bytes >> 20,
+                    MAX_BYTES >> 21
+                )));
+            }
+        }
         if let Some(overlap) = self.overlap {
             self.check_resize(overlap)?;
             self.check_tiles(overlap)?;

@@ -64,6 +64,15 @@ fn padim_takes_one_square_only() {
         error.starts_with("`padim` has a Gaussian for every position"),
         "{error}"
     );
+    // What training would write and no command would read.
+    config.model.preprocess.crop = 1840;
+    config.model.preprocess.resize = 1840;
+    config.overlap = None;
+    let error = refusal(config);
+    assert!(
+        error.contains("230 x 230 positions is 1039 MB") && error.contains("hint: "),
+        "{error}"
+    );
     let error = refusal(DetectorConfig {
         max_vectors: 0,
         ..with(Method::patchcore())

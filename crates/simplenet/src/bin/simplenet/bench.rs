@@ -149,8 +149,8 @@ impl Report {
             format!("image           {}, {} threads", self.image, self.threads),
             format!("load and judge  {:8.1} ms", self.load_and_first_verdict_ms),
             format!(
-                "latency         {:8.1} ms p50, {:.1} ms p99",
-                self.latency.p50_ms, self.latency.p99_ms
+                "latency         {:8.1} ms p50, {:.1} ms p99 of {} rounds",
+                self.latency.p50_ms, self.latency.p99_ms, self.latency.rounds
             ),
             format!("throughput      {:8.1} images/s", self.images_per_second),
         ];

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use simplenet::{AnomalyMap, Rgb8, write_atomic};
-
-use crate::skipped::is_decoded;
+use simplenet_data::is_image;
 
 /// How much the colour covers the picture's own grey at most: whoever looks at a marked place wants to see what is there.
 const OPACITY: f64 = 0.45;
@@ -53,7 +52,7 @@ pub(crate) fn path(folder: &Path, label: &Path) -> PathBuf {
     let is_png = label
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
-    let of_another = label.file_stem().is_some_and(|stem| is_decoded(Path::new(stem)));
+    let of_another = label.file_stem().is_some_and(|stem| is_image(Path::new(stem)));
     folder.join(if is_png && !of_another {
         label.to_owned()
     } else {

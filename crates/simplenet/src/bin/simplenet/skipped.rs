@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Formats that are decoded; a file named by itself may have any name.
-const DECODED: &str = "png jpg jpeg bmp tif tiff";
+use simplenet_data::is_image;
 
 /// Endings of pictures that are not decoded: of the web, of telephones and scanners, and the raw formats of cameras.
 const OTHERS: &str = "apng avif btf dds dib exr gif hdr heic heif hif ico j2c j2k jfif jp2 jpc jpe jpf jpx jxl jxr pam pbm pcx \
@@ -24,7 +23,7 @@ pub(crate) struct Skipped {
 impl Skipped {
     /// Whether a file in a folder is an image to judge. One that only looks like it is counted.
     pub(crate) fn sift(&mut self, path: &Path) -> bool {
-        let decoded = is_decoded(path);
+        let decoded = is_image(path);
         // A folder is no image, whatever its name.
         if path.is_dir() || !decoded && !ends_in(path, OTHERS) {
             return false;
@@ -72,11 +71,6 @@ impl Skipped {
         };
         Some(format!("{links} not followed, such as {path}"))
     }
-}
-
-/// Whether a file has the name of an image that can be judged.
-pub(crate) fn is_decoded(path: &Path) -> bool {
-    ends_in(path, DECODED)
 }
 
 fn ends_in(path: &Path, endings: &str) -> bool {
