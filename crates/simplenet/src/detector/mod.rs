@@ -3,6 +3,7 @@
 mod auto_stop;
 pub mod calibration;
 pub mod card;
+pub mod drift;
 pub mod evaluation;
 mod file;
 mod geometry;

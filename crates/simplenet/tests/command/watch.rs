@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use simplenet_data::toy::{self, Counts};
 
 use crate::support::{command, factory, simplenet, stderr};
 
@@ -168,4 +170,58 @@ fn what_cannot_be_read_is_tried_again_before_it_is_logged() {
         "{}",
         lines[1]
     );
+}
+
+/// As where a lamp goes out: all pictures score higher than good ones did.
+#[test]
+fn a_line_whose_pictures_have_changed_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let counts = Counts {
+        train: 30,
+        good: 1,
+        defective: 1,
+    };
+    let ring = toy::generate_counts(folder.path(), 0, counts).unwrap().join("ring");
+    let detector = folder.path().join("part.simplenet");
+    let train = ["--resize", "128", "--folds", "2", "--vectors", "200", "--out"].map(OsStr::new);
+    let trained = simplenet(
+        &[
+            &["train".as_ref(), ring.as_os_str()],
+            &train[..],
+            &[detector.as_os_str()],
+        ]
+        .concat(),
+    );
+    assert!(trained.status.success(), "{}", stderr(&trained));
+
+    let dark = folder.path().join("dark.png");
+    let picture = image::open(ring.join("test/good/000.png")).unwrap();
+    picture.brighten(-90).save(&dark).unwrap();
+    let good: Vec<_> = (0..30)
+        .map(|index| ring.join(format!("train/good/{index:03}.png")))
+        .collect();
+    for (name, sources, warns) in [("good", good, false), ("dark", vec![dark], true)] {
+        let (line, out) = (folder.path().join(name), folder.path().join(format!("{name}-out")));
+        std::fs::create_dir(&line).unwrap();
+        for index in 0..60 {
+            std::fs::copy(&sources[index % sources.len()], line.join(format!("{index}.png"))).unwrap();
+        }
+        let watched = simplenet(&[
+            "watch".as_ref(),
+            detector.as_ref(),
+            line.as_ref(),
+            "--out".as_ref(),
+            out.as_ref(),
+            "--once".as_ref(),
+            "--settle".as_ref(),
+            "0".as_ref(),
+        ]);
+        assert!(watched.status.success(), "{}", stderr(&watched));
+        let said = stderr(&watched);
+        assert_eq!(
+            said.matches("pictures score higher than those").count(),
+            usize::from(warns),
+            "{said}"
+        );
+    }
 }

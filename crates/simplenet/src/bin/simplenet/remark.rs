@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use simplenet::detector::Geometry;
 use simplenet::detector::calibration::Contract;
 use simplenet::detector::card::{Card, Duplicate, HeldOut, Hygiene, ThresholdCard};
+use simplenet::detector::drift::{Change, Shift};
 
 /// Below this share of the picture a person should know that the rest is not judged.
 const SHARE_TO_MENTION: f64 = 0.9;
@@ -85,6 +86,24 @@ pub(crate) fn left_out(file: &str, error: &str) -> String {
     match reason.contains(file) {
         true => format!("warning: left out: {reason}"),
         false => format!("warning: left out {file}: {reason}"),
+    }
+}
+
+/// What to say where the scores of a line have become higher than those of training, or are as before.
+pub(crate) fn drift(change: &Change) -> String {
+    let (Change::Begins(Shift { scores, above }) | Change::Ends(Shift { scores, above })) = change;
+    let percent = 100.0 * above;
+    match change {
+        Change::Begins(_) => format!(
+            "warning: the last {scores} pictures score higher than those that were learnt from: {percent:.0} % of them are above the median \
+             of the held-out scores, where it should be half. Light, camera or material may have changed, and then the threshold \
+             rejects more good parts than it promises\n\nhint: look at them; if they are good, train again with some of them"
+        ),
+        Change::Ends(_) => {
+            format!(
+                "note: the last {scores} pictures score as those that were learnt from again ({percent:.0} % above the median)"
+            )
+        }
     }
 }
 

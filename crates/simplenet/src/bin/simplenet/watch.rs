@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
+use simplenet::detector::drift::Drift;
 use simplenet::{Detector, Error};
 
 use crate::arguments::Watch;
@@ -19,7 +20,7 @@ use crate::outputs::{self, Folders, Outputs};
 use crate::predict::{BATCH, judge, pictures};
 use crate::rows::line;
 use crate::watch_log::{Entry, Log, Stamp};
-use crate::{Outcome, message};
+use crate::{Outcome, message, remark};
 
 /// How often a file is opened before the log says that it cannot be read: a share may fail for a moment.
 const TRIES: usize = 3;
@@ -30,6 +31,15 @@ struct Arrival {
     since: Instant,
     /// How often it could not be read.
     tries: usize,
+}
+
+/// What judges files, and what it keeps of them.
+struct Station<'a> {
+    detector: &'a Detector,
+    pictures: Pictures<'a>,
+    log: Log,
+    drift: Drift,
+    output: &'a Output,
 }
 
 /// A file to judge.
@@ -54,11 +64,17 @@ pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
     ];
     let pictures = Pictures::new(arguments, folders)?;
     let _lock = lock(&arguments.out)?;
-    let mut log = Log::open(&arguments.out.join("judged.jsonl"))?;
+    let mut station = Station {
+        log: Log::open(&arguments.out.join("judged.jsonl"))?,
+        drift: Drift::new(&detector),
+        detector: &detector,
+        pictures,
+        output,
+    };
     output.say(&format!(
         "watching {}; {} files are judged already",
         arguments.folder.display(),
-        log.len()
+        station.log.len()
     ));
     let mut arrivals: HashMap<PathBuf, Arrival> = HashMap::new();
     let mut outcome = Outcome::default();
@@ -83,9 +99,9 @@ pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
             }
             Err(error) => return Err(error),
         };
-        let ready = settled(files, &log, &mut arrivals, settle);
+        let ready = settled(files, &station.log, &mut arrivals, settle);
         for batch in ready.chunks(BATCH) {
-            let judged = take(batch, &detector, &pictures, &mut log, &mut arrivals, output)?;
+            let judged = station.take(batch, &mut arrivals)?;
             outcome.defects |= judged.defects;
             outcome.errors |= judged.errors;
         }
@@ -125,66 +141,65 @@ fn settled(files: Vec<Input>, log: &Log, arrivals: &mut HashMap<PathBuf, Arrival
     ready
 }
 
-/// Judges a batch and appends it to the log. What cannot be read arrives again, a few times.
-fn take(
-    batch: &[Ready],
-    detector: &Detector,
-    pictures: &Pictures,
-    log: &mut Log,
-    arrivals: &mut HashMap<PathBuf, Arrival>,
-    output: &Output,
-) -> Result<Outcome> {
-    let paths: Vec<&Path> = batch.iter().map(|file| file.input.path.as_path()).collect();
-    let judged = judge(detector, &paths);
-    let mut outcome = Outcome::default();
-    let mut entries = Vec::new();
-    for (Ready { input, stamp, tries }, judged) in batch.iter().zip(&judged) {
-        // A file that moved away or changed while it was read is not this file; the next round sees what is there, which
-        // has to be waited for where it is still something.
-        match self::stamp(&input.path) {
-            Ok(now) if now == *stamp => {}
-            Ok(now) => {
-                let changed = Arrival {
-                    stamp: now,
+impl Station<'_> {
+    /// Judges a batch and appends it to the log. What cannot be read arrives again, a few times.
+    fn take(&mut self, batch: &[Ready], arrivals: &mut HashMap<PathBuf, Arrival>) -> Result<Outcome> {
+        let paths: Vec<&Path> = batch.iter().map(|file| file.input.path.as_path()).collect();
+        let judged = judge(self.detector, &paths);
+        let mut outcome = Outcome::default();
+        let (mut entries, mut scores) = (Vec::new(), Vec::new());
+        for (Ready { input, stamp, tries }, judged) in batch.iter().zip(&judged) {
+            // A file that moved away or changed while it was read is not this file; the next round sees what is there, which
+            // has to be waited for where it is still something.
+            match self::stamp(&input.path) {
+                Ok(now) if now == *stamp => {}
+                Ok(now) => {
+                    let changed = Arrival {
+                        stamp: now,
+                        since: Instant::now(),
+                        tries: 0,
+                    };
+                    arrivals.insert(input.path.clone(), changed);
+                    continue;
+                }
+                Err(_) => continue,
+            }
+            if matches!(&judged.prediction, Err(Error::Data(simplenet_data::Error::Read { .. }))) && tries + 1 < TRIES {
+                let again = Arrival {
+                    stamp: *stamp,
                     since: Instant::now(),
-                    tries: 0,
+                    tries: tries + 1,
                 };
-                arrivals.insert(input.path.clone(), changed);
+                arrivals.insert(input.path.clone(), again);
                 continue;
             }
-            Err(_) => continue,
-        }
-        if matches!(&judged.prediction, Err(Error::Data(simplenet_data::Error::Read { .. }))) && tries + 1 < TRIES {
-            let again = Arrival {
+            let mut picture_error = None;
+            if let (Ok(prediction), Some(image)) = (&judged.prediction, &judged.image) {
+                // A verdict is worth more than its pictures: it is logged without them.
+                picture_error = match self.pictures.check(input) {
+                    Ok(()) => pictures(self.detector, &input.label, image, prediction, self.pictures.folders),
+                    Err(error) => Some(message(&error)),
+                };
+                scores.push(prediction.score);
+                outcome.defects |= prediction.verdict == simplenet::Verdict::Defect;
+                outcome.errors |= picture_error.is_some();
+            }
+            outcome.errors |= judged.prediction.is_err();
+            entries.push(Entry {
+                name: input.label.clone(),
                 stamp: *stamp,
-                since: Instant::now(),
-                tries: tries + 1,
-            };
-            arrivals.insert(input.path.clone(), again);
-            continue;
+                line: line(input.label.display().to_string(), judged, picture_error),
+            });
         }
-        let mut picture_error = None;
-        if let (Ok(prediction), Some(image)) = (&judged.prediction, &judged.image) {
-            // A verdict is worth more than its pictures: it is logged without them.
-            picture_error = match pictures.check(input) {
-                Ok(()) => self::pictures(detector, &input.label, image, prediction, pictures.folders),
-                Err(error) => Some(message(&error)),
-            };
-            outcome.defects |= prediction.verdict == simplenet::Verdict::Defect;
-            outcome.errors |= picture_error.is_some();
+        self.log.append(&entries)?;
+        for entry in &entries {
+            self.output.json_line_if_read(entry)?;
         }
-        outcome.errors |= judged.prediction.is_err();
-        entries.push(Entry {
-            name: input.label.clone(),
-            stamp: *stamp,
-            line: line(input.label.display().to_string(), judged, picture_error),
-        });
+        for change in scores.into_iter().filter_map(|score| self.drift.add(score)) {
+            self.output.say(&remark::drift(&change));
+        }
+        Ok(outcome)
     }
-    log.append(&entries)?;
-    for entry in &entries {
-        output.json_line_if_read(entry)?;
-    }
-    Ok(outcome)
 }
 
 fn stamp(path: &Path) -> std::io::Result<Stamp> {
