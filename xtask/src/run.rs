@@ -400,10 +400,13 @@ impl Run<'_> {
             } else {
                 sheets::Ranking::Score
             };
-            // A training is worth more than its pictures.
+            // A training is worth more than its pictures, but where they are the result.
             let sheet = sheets::write(&self.sheets, &rows[0], ranking, &shown);
             let gallery = || sheets::write_gallery(&self.gallery, &rows[0], &shown);
             if let Err(error) = sheet.and_then(|()| gallery()) {
+                if qualitative {
+                    return Err(error);
+                }
                 progress.say(&format!("{}    its pictures are missing: {error:#}", cell.label()));
             }
         }

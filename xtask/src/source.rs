@@ -79,7 +79,7 @@ impl Source {
         let (name, run) = match (dataset, &layout) {
             (Named::Mvtec, _) => {
                 let manifest = Manifest::read(project.join("data/manifest.toml"))?;
-                (mvtec_name(&root, &categories, &manifest)?.into(), "mvtec")
+                (mvtec_name(&root, &categories, &manifest).into(), "mvtec")
             }
             (Named::Toy, _) => ("toy".into(), "toy"),
             (Named::ToyOneClass, _) => ("toy-one-class".into(), "toy"),
@@ -168,25 +168,24 @@ const OWN: &str = "mvtec-layout";
 /// What rows call a folder of categories in the layout of MVTec AD: its name only where the images can be those.
 ///
 /// Numbers of images and the size of the first ones are compared, not the pixels: `cargo xtask data verify` does more.
-pub(crate) fn mvtec_name(root: &Path, categories: &[String], manifest: &Manifest) -> Result<&'static str> {
+pub(crate) fn mvtec_name(root: &Path, categories: &[String], manifest: &Manifest) -> &'static str {
     let published = &manifest.mvtec.images;
     if categories.iter().any(|category| !published.contains_key(category)) {
-        return Ok(OWN);
+        return OWN;
     }
-    for category in categories {
+    // One that cannot be read is not the published one; its own row will say why.
+    let is_whole = |category: &String| {
         let expected = published[category];
-        let dataset = mvtec::load(root, category)?;
-        let first = dataset
-            .train
-            .first()
-            .map(|sample| sample.source.dimensions())
-            .transpose()?;
-        let has_size = expected.side.is_none_or(|side| first == Some((side, side)));
-        if (dataset.train.len(), dataset.test.len()) != (expected.train, expected.test) || !has_size {
-            return Ok("mvtec-part");
-        }
+        mvtec::load(root, category).is_ok_and(|dataset| {
+            let first = dataset.train.first().and_then(|sample| sample.source.dimensions().ok());
+            let has_size = expected.side.is_none_or(|side| first == Some((side, side)));
+            (dataset.train.len(), dataset.test.len()) == (expected.train, expected.test) && has_size
+        })
+    };
+    match categories.iter().all(is_whole) {
+        true => "mvtec",
+        false => "mvtec-part",
     }
-    Ok("mvtec")
 }
 
 impl Limit {
@@ -266,7 +265,40 @@ mod tests {
 
     use simplenet_data::{Sample, Source};
 
-    use super::subset;
+    use simplenet_data::fetch::Manifest;
+
+    use super::{mvtec_name, subset};
+
+    /// Numbers and sizes decide, and a category that cannot be read is not the published one.
+    #[test]
+    fn a_folder_is_called_mvtec_only_where_its_images_can_be_those() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let manifest = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../data/manifest.toml")).unwrap();
+        let small = "bottle = { train = 1, test = 1, side = 900 }";
+        let manifest = manifest.replace("bottle = { train = 209, test = 83, side = 900 }", small);
+        assert!(manifest.contains(small));
+        let manifest = Manifest::parse(&manifest, root).unwrap();
+        let picture = |path: &str, side: u32| {
+            let path = root.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            image::GrayImage::new(side, side).save(path).unwrap();
+        };
+        let name = |categories: &[&str]| {
+            let categories: Vec<String> = categories.iter().map(|name| name.to_string()).collect();
+            mvtec_name(root, &categories, &manifest)
+        };
+        picture("bottle/train/good/000.png", 900);
+        assert_eq!(name(&["bottle"]), "mvtec-part", "there is no test folder");
+        picture("bottle/test/good/000.png", 900);
+        assert_eq!(name(&["bottle"]), "mvtec");
+        assert_eq!(name(&["bottle", "nut"]), "mvtec-layout");
+        picture("bottle/train/good/000.png", 450);
+        assert_eq!(name(&["bottle"]), "mvtec-part", "of another size");
+        picture("bottle/train/good/000.png", 900);
+        picture("bottle/train/good/001.png", 900);
+        assert_eq!(name(&["bottle"]), "mvtec-part", "one more");
+    }
 
     /// `normal` of three classes is called good.
     fn samples(normal: usize) -> Vec<Sample> {

@@ -132,7 +132,13 @@ fn container_memory() -> Option<u64> {
     // Version 2 of control groups; a container sees its own as the root.
     let read = |name: &str| std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(name)).ok();
     let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
-    Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+    // What was read from files can be given up.
+    let statistics = read("memory.stat").unwrap_or_default();
+    let cached = statistics
+        .lines()
+        .find_map(|line| line.strip_prefix("inactive_file ")?.parse::<u64>().ok());
+    let used = number("memory.current")?.saturating_sub(cached.unwrap_or(0));
+    Some(number("memory.max")?.saturating_sub(used))
 }
 
 /// Lets [`peak_memory`] begin anew, where the system can do that.

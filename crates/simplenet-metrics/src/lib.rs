@@ -13,7 +13,8 @@
 //! | [`pro_code`] | the SimpleNet authors' own variant of it; not comparable with AUPRO | 0 to 1 | none |
 //!
 //! [`image_metrics`] and [`pixel_metrics`] give those a table needs from one sort; [`roc_curve`], [`precision_recall_curve`]
-//! and [`pro_curve`] give the points to draw; [`pixel_metrics_within`] and [`pro_curve_within`] leave out pixels that are not judged; [`Confusion`] counts errors at a threshold that is already chosen.
+//! and [`pro_curve`] give the points to draw; [`pixel_metrics_within`] and [`pro_curve_within`] leave out pixels that are not
+//! judged; [`Confusion`] counts errors at a threshold that is already chosen.
 //!
 //! ```
 //! use simplenet_metrics::{MapShape, auroc, f1_max, pixel_metrics};

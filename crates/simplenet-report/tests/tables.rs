@@ -70,6 +70,33 @@ fn table1_of_one_seed() {
     "#);
 }
 
+/// A mean over fewer categories than its neighbour says so.
+#[test]
+fn a_category_without_masks_is_counted_for_each_metric() {
+    let without_masks = Row {
+        pixel_auroc: None,
+        ..row("screw", 0, Last, 0.9, 0.0)
+    };
+    let rows = [
+        row("carpet", 0, Last, 0.99, 0.975),
+        row("bottle", 0, Last, 0.97, 0.985),
+        without_masks,
+    ];
+    let text = table1(&rows, &small_kinds(), &Published::default(), &[])
+        .expect("a table")
+        .to_text();
+    assert!(text.contains("93.5 / 98.5 (2, 1 of 2)"), "{text}");
+    assert!(text.contains("95.3 / 98.0 (3, 2 of 3)"), "{text}");
+    let by_dataset = Pivot {
+        rows: Dimension::Dataset,
+        columns: Dimension::Selection,
+        metrics: &[Metric::ImageAuroc, Metric::PixelAuroc],
+        published: None,
+    };
+    let text = pivot(&rows, &by_dataset).expect("a table").to_text();
+    assert!(text.contains("95.3 / 98.0 (3, 2 of 3)"), "{text}");
+}
+
 #[test]
 fn table1_of_two_seeds_with_a_failure_and_another_dataset() {
     let failed = |seed, selection| Row {

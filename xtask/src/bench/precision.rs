@@ -74,11 +74,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         config(&root, arguments, Precision::F32)?,
         config(&root, arguments, Precision::Bf16)?,
     ];
+    let manifest = Manifest::read(root.join("data/manifest.toml"))?;
+    let name = mvtec_name(&arguments.data, &mvtec::categories(&arguments.data)?, &manifest);
     let mut all = Vec::new();
     for category in &arguments.categories {
         let mut dataset = mvtec::load(&arguments.data, category)?;
-        let manifest = Manifest::read(root.join("data/manifest.toml"))?;
-        dataset.name = mvtec_name(&arguments.data, std::slice::from_ref(category), &manifest)?.into();
+        dataset.name = name.into();
         let new = measure(arguments, &weights, &configs, &dataset)?;
         measurements::replace(&file, &new)?;
         all.extend(new);

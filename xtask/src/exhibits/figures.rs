@@ -105,6 +105,7 @@ pub(super) fn sweep(
             continue;
         }
         if let [last, best, ..] = &series[..]
+            && !everywhere.is_empty()
             && last.points == best.points
         {
             series.remove(1);
@@ -231,7 +232,6 @@ pub(super) fn speed(part: &Part, folder: &RunFolder, published: &Published) -> R
         name: "measured here, batch of 1".into(),
         points: measured.collect(),
     }];
-    let is_toy = part.rows.iter().any(|row| row.dataset.starts_with("toy"));
     let values = published.values();
     let of = |row: &str, column: &str, metric: &str| {
         let found = values
@@ -256,7 +256,7 @@ pub(super) fn speed(part: &Part, folder: &RunFolder, published: &Published) -> R
         });
         let points: Vec<ScatterPoint> = points.collect();
         // Accuracies on another data set stand on no common axis.
-        if !points.is_empty() && !is_toy {
+        if !points.is_empty() && part.is_published() {
             groups.push(ScatterGroup {
                 name: format!("published, {hardware}"),
                 points,

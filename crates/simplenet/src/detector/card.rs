@@ -32,7 +32,7 @@ pub struct Card {
 pub struct DataCard {
     /// Number of images.
     pub images: usize,
-    /// SHA-256 of the file names, each on a line, in order.
+    /// SHA-256 of the names as in [`HeldOut::file`], each on a line, in order.
     pub names_sha256: String,
     /// SHA-256 of the files' SHA-256, in order.
     pub content_sha256: String,
@@ -130,7 +130,7 @@ pub struct Calibration {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct HeldOut {
-    /// Name of the file.
+    /// Name of the file; its path below the folder that holds all images, where several files have the name.
     pub file: String,
     /// Image score.
     pub score: f32,

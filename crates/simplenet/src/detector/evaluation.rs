@@ -4,10 +4,11 @@ use rayon::prelude::*;
 use serde::Serialize;
 use simplenet_data::{GOOD, Rgb8, Sample, open_mask};
 use simplenet_metrics::{
-    Confusion, CurvePoint, MapShape, image_metrics, pixel_metrics_within, precision_recall_curve, pro_curve_within,
-    roc_curve,
+    Confusion, CurvePoint, MapShape, image_metrics, pixel_metrics, pixel_metrics_within, precision_recall_curve,
+    pro_curve, pro_curve_within, roc_curve,
 };
 
+use super::card::Unreadable;
 use super::{Detector, Geometry, Prediction, Verdict};
 use crate::error::Error;
 use crate::photo::{is_upright, open_upright};
@@ -104,15 +105,6 @@ pub struct Kind {
     /// What needs no threshold.
     #[serde(flatten)]
     pub metrics: TestMetrics,
-}
-
-/// An image that could not be judged.
-#[derive(Debug, Clone, Serialize)]
-pub struct Unreadable {
-    /// Its path.
-    pub file: String,
-    /// Why.
-    pub error: String,
 }
 
 /// An image and what was said of it.
@@ -302,11 +294,11 @@ impl Seen<'_> {
     fn report(self) -> Result<TestReport, Error> {
         let scores: Vec<f32> = self.images.iter().map(|image| image.score).collect();
         let anomalous: Vec<bool> = self.images.iter().map(|image| image.anomalous).collect();
-        let pixels = self.pixels(|_| true);
+        let metrics = self.metrics(|_| true)?;
         let curves = Curves {
             roc: roc_curve(&scores, &anomalous, POINTS)?,
             precision_recall: precision_recall_curve(&scores, &anomalous, POINTS)?,
-            pro: pixels.as_ref().map(Pixels::curve).transpose()?,
+            pro: self.pixels(|_| true).as_ref().map(Pixels::curve).transpose()?,
         };
         let mut names: Vec<&str> = self.images.iter().map(|image| image.defect.as_str()).collect();
         names.sort_unstable();
@@ -317,7 +309,7 @@ impl Seen<'_> {
         for name in names {
             let this = |image: &TestImage| image.defect == name;
             let metrics = self.metrics(|image| this(image) || !image.anomalous)?;
-            if metrics.pixel.is_none() && pixels.is_some() {
+            if metrics.pixel.is_none() && !self.maps.is_empty() {
                 unmarked.push(name.to_string());
             }
             kinds.push(Kind {
@@ -346,7 +338,7 @@ impl Seen<'_> {
             precision: confusion.precision(),
             recall: confusion.recall(),
             f1: confusion.f1(),
-            metrics: self.metrics(|_| true)?,
+            metrics,
             kinds,
             unmarked,
             curves,
@@ -401,7 +393,7 @@ impl Seen<'_> {
             },
             maps: chosen().flat_map(|map| &map.values).copied().collect(),
             masks: chosen().flat_map(|map| &map.mask).copied().collect(),
-            within: within.repeat(chosen().count()),
+            within: self.detector.roi.as_ref().map(|_| within.repeat(chosen().count())),
         })
     }
 }
@@ -411,13 +403,22 @@ struct Pixels {
     shape: MapShape,
     maps: Vec<f32>,
     masks: Vec<bool>,
-    /// Whether a pixel is judged.
-    within: Vec<bool>,
+    /// Whether a pixel is judged; `None` where all are.
+    within: Option<Vec<bool>>,
 }
 
 impl Pixels {
     fn metrics(&self, limit: f64) -> Result<TestPixelMetrics, Error> {
-        let metrics = pixel_metrics_within(&self.maps, &self.masks, &self.within, self.shape, limit)?;
+        let Pixels {
+            shape,
+            maps,
+            masks,
+            within,
+        } = self;
+        let metrics = match within {
+            Some(within) => pixel_metrics_within(maps, masks, within, *shape, limit)?,
+            None => pixel_metrics(maps, masks, *shape, limit)?,
+        };
         Ok(TestPixelMetrics {
             pixel_auroc: metrics.auroc,
             pixel_average_precision: metrics.average_precision,
@@ -427,7 +428,15 @@ impl Pixels {
     }
 
     fn curve(&self) -> Result<Vec<CurvePoint>, Error> {
-        let curve = pro_curve_within(&self.maps, &self.masks, &self.within, self.shape, POINTS)?;
-        Ok(curve)
+        let Pixels {
+            shape,
+            maps,
+            masks,
+            within,
+        } = self;
+        Ok(match within {
+            Some(within) => pro_curve_within(maps, masks, within, *shape, POINTS)?,
+            None => pro_curve(maps, masks, *shape, POINTS)?,
+        })
     }
 }

@@ -3,7 +3,6 @@
 mod auto_stop;
 pub mod calibration;
 pub mod card;
-pub mod drift;
 pub mod evaluation;
 mod file;
 mod geometry;
@@ -14,6 +13,7 @@ mod prediction;
 mod reference;
 mod roi;
 mod settings;
+pub mod shift;
 mod training;
 
 use std::borrow::Borrow;

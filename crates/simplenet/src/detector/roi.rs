@@ -140,7 +140,7 @@ fn open(path: &Path, [width, height]: [usize; 2]) -> Result<Gray8, Error> {
     mask.data().iter().for_each(|&value| count[usize::from(value)] += 1);
     if !mask.data().iter().any(|&value| value >= WHITE) {
         return Err(Error::Config(format!(
-            "{} has no white pixel: its largest value is {}\n\nhint: a mask is 255 where a picture is meant, else 0",
+            "{} has no white pixel: its largest value is {}\n\nhint: a mask is 255 (white) for what is judged in `roi` and for what is not in `ignore`, else 0",
             path.display(),
             mask.data().iter().max().unwrap_or(&0)
         )));

@@ -152,6 +152,13 @@ fn what_is_hidden_is_not_meant() {
     let found = files(&predict(&[pattern.as_ref()]));
     assert_eq!(found.len(), 2, "{found:?}");
     assert_eq!(found, files(&predict(&[folder.path().as_ref()])));
+    // Small and large letters differ, as in a shell.
+    let upper = folder.path().join("A*");
+    assert!(
+        files(&predict(&[upper.as_ref()]))
+            .iter()
+            .all(|file| file.ends_with("A*"))
+    );
 }
 
 #[test]

@@ -191,3 +191,64 @@ fn training_with_a_test_prints_one_value() {
     assert_eq!(trained["test"]["defects"]["images"], 4);
     assert!(trained["test"]["recall"].is_number() && trained["test"]["aupro"].is_number());
 }
+
+/// Where no mask marks anything there is no pixel metric, and that is said for every kind.
+#[test]
+fn masks_that_are_all_black_are_spoken_of() {
+    let folder = tempfile::tempdir().unwrap();
+    lay_out(&folder.path().join("test"));
+    let masks = folder.path().join("ground_truth/bad");
+    std::fs::create_dir_all(&masks).unwrap();
+    let (width, height) = image::image_dimensions(folder.path().join("test/bad/0.png")).unwrap();
+    image::GrayImage::new(width, height).save(masks.join("0.png")).unwrap();
+    let out = simplenet(&[
+        "evaluate".as_ref(),
+        factory().detector.as_ref(),
+        folder.path().as_ref(),
+        "--json".as_ref(),
+    ]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    assert!(
+        stderr(&out).contains("no mask of `bad` has a white pixel"),
+        "{}",
+        stderr(&out)
+    );
+    let report: Value = serde_json::from_str(&stdout(&out)).unwrap();
+    assert!(report["aupro"].is_null() && report["unmarked"][0] == "bad", "{report}");
+}
+
+/// A defect without a region as large as a defect must be is found at no threshold, so none is chosen for it.
+#[test]
+fn the_best_threshold_is_one_that_finds_a_defect() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy.simplenet");
+    let choose = |area: &str| {
+        let (detector, ring) = (factory().detector.as_os_str(), factory().ring.as_os_str());
+        let mut arguments = vec!["threshold".as_ref(), detector, "--from-test".as_ref(), ring];
+        arguments.extend(["--min-defect-area", area, "--json", "--out"].map(OsStr::new));
+        arguments.push(copy.as_os_str());
+        simplenet(&arguments)
+    };
+    let out = choose("10");
+    assert!(out.status.success(), "{}", stderr(&out));
+    let chosen: Value = serde_json::from_str(&stdout(&out)).unwrap();
+    let out = simplenet(&[
+        "evaluate".as_ref(),
+        copy.as_ref(),
+        factory().ring.as_ref(),
+        "--json".as_ref(),
+    ]);
+    let report: Value = serde_json::from_str(&stdout(&out)).unwrap();
+    assert_eq!(chosen["from-test"]["f1"], report["f1"], "{report}");
+    assert!(report["defects"]["rejected"].as_u64().unwrap() > 0, "{report}");
+
+    std::fs::remove_file(&copy).unwrap();
+    let out = choose("9999999");
+    assert_eq!(out.status.code(), Some(1));
+    assert!(
+        stderr(&out).contains("no defective image has a region of at least 9999999 pixels"),
+        "{}",
+        stderr(&out)
+    );
+    assert!(!copy.exists());
+}

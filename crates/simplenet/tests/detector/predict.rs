@@ -209,6 +209,19 @@ fn only_the_region_of_interest_counts() {
         .to_string();
     assert!(error.contains("is no mask") && error.contains("hint: "), "{error}");
 
+    // As a mask that is 1 where another program wants it.
+    image::GrayImage::from_pixel(256, 256, image::Luma([1]))
+        .save(&roi)
+        .unwrap();
+    let error = Detector::train(&training_images(), &config, |_| {})
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("has no white pixel: its largest value is 1") && error.contains("hint: "),
+        "{error}"
+    );
+
     let small = image::GrayImage::from_pixel(100, 256, image::Luma([255]));
     small.save(&roi).unwrap();
     let error = Detector::train(&training_images(), &config, |_| {})

@@ -191,7 +191,7 @@ fn matches(pattern: &Path, skipped: &mut Skipped) -> Result<Vec<PathBuf>> {
     // What is hidden, such as a camera's thumbnails, is not meant, in a folder or with a pattern.
     let options = glob::MatchOptions {
         require_literal_leading_dot: true,
-        ..glob::MatchOptions::default()
+        ..glob::MatchOptions::new()
     };
     let paths = glob::glob_with(text, options).with_context(|| format!("`{text}` is not a pattern"))?;
     let mut found = Vec::new();

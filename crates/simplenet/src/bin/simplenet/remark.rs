@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use simplenet::detector::Geometry;
 use simplenet::detector::calibration::Contract;
 use simplenet::detector::card::{Card, Duplicate, HeldOut, Hygiene, ThresholdCard};
-use simplenet::detector::drift::{Change, Shift};
+use simplenet::detector::shift::{Change, Shift};
 
 /// Below this share of the picture a person should know that the rest is not judged.
 const SHARE_TO_MENTION: f64 = 0.9;
@@ -90,7 +90,7 @@ pub(crate) fn left_out(file: &str, error: &str) -> String {
 }
 
 /// What to say where the scores of a line have become higher than those of training, or are as before.
-pub(crate) fn drift(change: &Change) -> String {
+pub(crate) fn shift(change: &Change) -> String {
     let (Change::Begins(Shift { scores, above }) | Change::Ends(Shift { scores, above })) = change;
     let percent = 100.0 * above;
     match change {

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use simplenet::detector::card::ThresholdCard;
 use simplenet::{Detector, Verdict};
 use simplenet_data::{Sample, folder};
-use simplenet_metrics::{Confusion, f1_max};
+use simplenet_metrics::Confusion;
 
 use crate::Outcome;
 use crate::arguments::Threshold;
@@ -58,20 +58,27 @@ fn best(detector: &mut Detector, test: &[Sample]) -> Result<ThresholdCard> {
             anomalous.push(sample.anomalous);
         }
     }
-    let lowest = scores.iter().copied().filter(|score| score.is_finite());
-    let Some(lowest) = lowest.min_by(f32::total_cmp) else {
+    // F1 is highest where a threshold just finds a defect.
+    let labelled = scores.iter().zip(&anomalous);
+    let findable = labelled.filter(|(score, anomalous)| **anomalous && score.is_finite());
+    let mut best: Option<(f64, f32)> = None;
+    for (&threshold, _) in findable {
+        let f1 = Confusion::at(&scores, &anomalous, threshold)?.f1().unwrap_or(0.0);
+        // Of equal ones the highest, which rejects the fewest.
+        if best.is_none_or(|best| (f1, threshold) > best) {
+            best = Some((f1, threshold));
+        }
+    }
+    let Some((f1, threshold)) = best else {
         bail!(
-            "no image of {} has a region of at least {} pixels, so all are good at any threshold\n\nhint: choose a smaller --min-defect-area",
-            test.len(),
+            "no defective image has a region of at least {} pixels, so none is found at any threshold\n\nhint: choose a smaller --min-defect-area",
             detector.card().calibration.min_defect_area
         );
     };
-    let threshold = f1_max(&scores, &anomalous)?.threshold.max(lowest);
-    let confusion = Confusion::at(&scores, &anomalous, threshold)?;
     let defective = anomalous.iter().filter(|&&anomalous| anomalous).count();
     Ok(ThresholdCard::FromTest {
         threshold,
-        f1: confusion.f1().unwrap_or(0.0),
+        f1,
         good: anomalous.len() - defective,
         defective,
     })

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use simplenet::detector::drift::Drift;
+use simplenet::detector::shift::ShiftAlarm;
 use simplenet::{Detector, Error};
 
 use crate::arguments::Watch;
@@ -38,7 +38,7 @@ struct Station<'a> {
     detector: &'a Detector,
     pictures: Pictures<'a>,
     log: Log,
-    drift: Drift,
+    alarm: ShiftAlarm,
     output: &'a Output,
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
     let _lock = lock(&arguments.out)?;
     let mut station = Station {
         log: Log::open(&arguments.out.join("judged.jsonl"))?,
-        drift: Drift::new(&detector),
+        alarm: ShiftAlarm::new(&detector),
         detector: &detector,
         pictures,
         output,
@@ -195,8 +195,8 @@ impl Station<'_> {
         for entry in &entries {
             self.output.json_line_if_read(entry)?;
         }
-        for change in scores.into_iter().filter_map(|score| self.drift.add(score)) {
-            self.output.say(&remark::drift(&change));
+        for change in scores.into_iter().filter_map(|score| self.alarm.add(score)) {
+            self.output.say(&remark::shift(&change));
         }
         Ok(outcome)
     }

@@ -19,9 +19,10 @@ const ENDS: f64 = 2.0;
 /// Of scores like the held-out ones half lie above the median of these. Of n new scores and m held-out ones the share above
 /// has, where nothing has changed, a mean of 1/2 and a variance of about (1/n + 1/m) / 4 (the median test: Mood 1950). The
 /// median hardly moves with the defects among the new ones, as long as they are few. Only higher scores are an alarm: the
-/// detector has seen more pictures than the models that made the held-out scores, so that lower ones are usual.
+/// detector has seen more pictures than the models that made the held-out scores, so that lower ones are usual. With fewer than
+/// 18 held-out scores (24 while there are only 50 new ones) no share is large enough for an alarm.
 #[derive(Debug, Clone)]
-pub struct Drift {
+pub struct ShiftAlarm {
     median: f32,
     held_out: usize,
     /// Whether each of the latest scores is above the median, the oldest first.
@@ -29,7 +30,7 @@ pub struct Drift {
     is_alarmed: bool,
 }
 
-/// A change of what [`Drift`] says.
+/// A change of what [`ShiftAlarm`] says.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Change {
     /// Scores have become higher than those of training.
@@ -47,17 +48,17 @@ pub struct Shift {
     pub above: f64,
 }
 
-impl Drift {
+impl ShiftAlarm {
     /// For the pictures that a detector judges.
-    pub fn new(detector: &Detector) -> Drift {
+    pub fn new(detector: &Detector) -> ShiftAlarm {
         let held_out = &detector.card().calibration.held_out;
-        Drift::of(held_out.iter().map(|image| image.score).collect())
+        ShiftAlarm::of(held_out.iter().map(|image| image.score).collect())
     }
 
     /// The same, with the held-out scores in any order.
-    pub fn of(mut held_out: Vec<f32>) -> Drift {
+    pub fn of(mut held_out: Vec<f32>) -> ShiftAlarm {
         held_out.sort_by(f32::total_cmp);
-        Drift {
+        ShiftAlarm {
             median: held_out.get(held_out.len() / 2).copied().unwrap_or(f32::INFINITY),
             held_out: held_out.len(),
             above: VecDeque::with_capacity(WINDOW),
@@ -103,22 +104,22 @@ mod tests {
 
     #[test]
     fn scores_like_those_of_training_are_no_alarm_and_neither_are_a_few_defects() {
-        for (held_out, defects) in [(12, 0), (200, 0), (200, 10)] {
-            let mut drift = Drift::of(even(held_out).collect());
+        for (held_out, defects) in [(40, 0), (200, 0), (200, 10)] {
+            let mut alarm = ShiftAlarm::of(even(held_out).collect());
             for (index, score) in even(2000).enumerate() {
                 let is_defect = defects > 0 && index % defects == 0;
-                assert_eq!(drift.add(if is_defect { 9.0 } else { score }), None, "score {index}");
+                assert_eq!(alarm.add(if is_defect { 9.0 } else { score }), None, "score {index}");
             }
         }
     }
 
     #[test]
     fn an_alarm_begins_with_higher_scores_once_and_ends_when_they_are_as_before() {
-        let mut drift = Drift::of(even(200).collect());
+        let mut alarm = ShiftAlarm::of(even(200).collect());
         let mut changes = Vec::new();
         let moved = even(300).map(|score| score + 0.3);
         for (index, score) in even(300).chain(moved).chain(even(400)).enumerate() {
-            changes.extend(drift.add(score).map(|change| (index, change)));
+            changes.extend(alarm.add(score).map(|change| (index, change)));
         }
         let [(begins, Change::Begins(higher)), (ends, Change::Ends(normal))] = changes[..] else {
             panic!("one alarm, not {changes:?}");
@@ -129,14 +130,21 @@ mod tests {
 
     #[test]
     fn lower_scores_and_too_few_are_no_alarm() {
-        let mut drift = Drift::of(even(200).collect());
-        assert!(even(500).all(|score| drift.add(score - 1.0).is_none()));
-        let mut drift = Drift::of(even(200).collect());
-        assert!((1..FEWEST).all(|_| drift.add(9.0).is_none()));
+        let mut alarm = ShiftAlarm::of(even(200).collect());
+        assert!(even(500).all(|score| alarm.add(score - 1.0).is_none()));
+        let mut alarm = ShiftAlarm::of(even(200).collect());
+        assert!((1..FEWEST).all(|_| alarm.add(9.0).is_none()));
         assert!(matches!(
-            drift.add(9.0),
+            alarm.add(9.0),
             Some(Change::Begins(Shift { scores: FEWEST, .. }))
         ));
-        assert!((0..500).all(|_| Drift::of(Vec::new()).add(9.0).is_none()));
+        for (held_out, alarms) in [(0, 0), (17, 0), (18, 1)] {
+            let mut alarm = ShiftAlarm::of(even(held_out).collect());
+            assert_eq!(
+                (0..500).filter_map(|_| alarm.add(9.0)).count(),
+                alarms,
+                "{held_out} held-out scores"
+            );
+        }
     }
 }
