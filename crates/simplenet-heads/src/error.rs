@@ -86,6 +86,44 @@ pub enum Error {
         free: usize,
     },
 
+    /// A head on a GPU is not one of the host head's shape.
+    #[cfg(feature = "cuda")]
+    #[error(
+        "the head on the GPU is {device:?}, and the one on the host {host:?}\n\nhint: copy it back into the head that was uploaded, or one made with its configuration"
+    )]
+    OtherHead {
+        /// Configuration on the GPU.
+        device: crate::config::HeadConfig,
+        /// Configuration on the host.
+        host: crate::config::HeadConfig,
+    },
+
+    /// An epoch's order is not one of the bank's images.
+    #[cfg(feature = "cuda")]
+    #[error(
+        "the order of an epoch over {images} images {fault}\n\nhint: an order names every image once, counted from 0"
+    )]
+    Order {
+        /// Images of the bank.
+        images: usize,
+        /// What is wrong with the order.
+        fault: String,
+    },
+
+    /// A step that an epoch has no images for.
+    #[cfg(feature = "cuda")]
+    #[error(
+        "a step on {images} images, where {left} of the epoch's order are left and a step takes 1 to {most}\n\nhint: begin the next epoch with an order of its own"
+    )]
+    NoSuchStep {
+        /// Images of the step.
+        images: usize,
+        /// Images of the order that no step has seen.
+        left: usize,
+        /// Images that there is room for in a step.
+        most: usize,
+    },
+
     /// A feature is not a number.
     #[error(
         "the features of image {image} hold {value} (patch {row}, channel {channel})\n\nhint: the image or the backbone's weights are damaged"

@@ -11,7 +11,7 @@ use simplenet_heads::BankBuilder;
 use simplenet_heads::cuda::{self, DeviceBank, DeviceHead};
 use simplenet_heads::{Bank, EpochReport, Head, Precision, Standardizer, TrainConfig};
 #[cfg(feature = "cuda")]
-use simplenet_kernels::cuda::Gpu;
+use simplenet_kernels::cuda::{Gpu, Products};
 #[cfg(feature = "cuda")]
 use simplenet_kernels::maps;
 
@@ -185,8 +185,8 @@ impl FeatureBank {
 }
 
 impl HeadInTraining<'_> {
-    /// Scores every patch of a bank on the same device, whose images have `grid` = rows × columns patches. The processor scores
-    /// in `precision`; a GPU as it trains.
+    /// Scores every patch of a bank on the same device, whose images have `grid` = rows × columns patches, in the precision of
+    /// inference; for bf16 a GPU multiplies in TF32, which rounds less.
     ///
     /// # Errors
     /// [`Error::Device`] where the bank is elsewhere, and those of the scoring.
@@ -195,7 +195,7 @@ impl HeadInTraining<'_> {
             (HeadInTraining::Host(head), FeatureBank::Host(bank)) => Scores::of(head, bank, grid, precision),
             #[cfg(feature = "cuda")]
             (HeadInTraining::Cuda(head), FeatureBank::Cuda(bank)) => {
-                let patches = head.score(bank)?;
+                let patches = head.score(bank, Products::from(precision).math())?;
                 let shape = [bank.images(), grid[0], grid[1]];
                 let images = maps::image_scores(&patches, shape)?;
                 Ok(Scores { patches, images, shape })

@@ -29,13 +29,12 @@ pub struct DeviceHead {
 
 /// What scoring needs room for.
 struct Scoring {
-    math: Math,
     /// W A, `[hidden, dim]`; empty without an adaptor.
     folded: Buffer<f32>,
     bias: Buffer<f32>,
     scale: Buffer<f32>,
     shift: Buffer<f32>,
-    /// Standardised features, and what a two-layer adaptor makes of them; allocated when first needed.
+    /// Standardised features, and what a two-layer adaptor makes of them; empty where there is no such thing.
     input: Buffer<f32>,
     inner: Buffer<f32>,
     z: Buffer<f32>,
@@ -43,11 +42,11 @@ struct Scoring {
 }
 
 impl DeviceHead {
-    /// A copy of a head on the host. Scores are computed with products of `math`.
+    /// A copy of a head on the host.
     ///
     /// # Errors
     /// Where the device has no room.
-    pub fn upload(gpu: &Gpu, head: &Head, math: Math) -> Result<DeviceHead> {
+    pub fn upload(gpu: &Gpu, head: &Head) -> Result<DeviceHead> {
         let HeadConfig { dim, hidden, .. } = head.config;
         let standardizer = match &head.standardizer {
             None => None,
@@ -58,7 +57,6 @@ impl DeviceHead {
         };
         let layers = head.layout.adaptor.len();
         let scoring = Scoring {
-            math,
             folded: gpu.zeros(usize::from(layers > 0) * hidden * dim)?,
             bias: gpu.zeros(hidden)?,
             scale: gpu.zeros(hidden)?,
@@ -83,34 +81,34 @@ impl DeviceHead {
     /// Copies the parameters back into a head of the same shape; waits for the device.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// [`Error::OtherHead`] where the shapes differ, and where the device fails.
     pub fn download(&self, head: &mut Head) -> Result<()> {
+        if head.config != self.config {
+            return Err(Error::OtherHead {
+                device: self.config,
+                host: head.config,
+            });
+        }
         head.parameters = self.gpu.download(self.parameters.all())?;
         head.running_mean = self.gpu.download(self.running_mean.all())?;
         head.running_var = self.gpu.download(self.running_var.all())?;
         Ok(())
     }
 
-    /// Anomaly scores −D(adaptor(x)) of every patch of a bank, image by image (Eq. 9); waits for the device.
+    /// Anomaly scores −D(adaptor(x)) of every patch of a bank, image by image (Eq. 9), with products of `math`; waits for the
+    /// device.
     ///
     /// # Errors
     /// [`Error::Dim`] where bank and head differ in channels, [`Error::ScoreNotFinite`] where a score is NaN.
-    pub fn score(&self, bank: &DeviceBank) -> Result<Vec<f32>> {
-        if bank.dim() != self.config.dim {
-            return Err(Error::Dim {
-                left: "the head",
-                left_dim: self.config.dim,
-                right: "the feature bank",
-                right_dim: bank.dim(),
-            });
-        }
+    pub fn score(&self, bank: &DeviceBank, math: Math) -> Result<Vec<f32>> {
+        self.expect_dim(bank)?;
         let scores = self.gpu.zeros(bank.rows())?;
         let rows = bank.slot(0, bank.images());
-        self.fold()?;
+        self.fold(math)?;
         for first in (0..bank.rows()).step_by(self.scoring.at_once) {
             let last = (first + self.scoring.at_once).min(bank.rows());
             let dim = self.config.dim;
-            self.score_rows(rows.range(first * dim..last * dim), scores.range(first..last))?;
+            self.score_rows(rows.range(first * dim..last * dim), scores.range(first..last), math)?;
         }
         let scores = self.gpu.download(scores.all())?;
         match scores.iter().position(|score| !score.is_finite()) {
@@ -119,8 +117,21 @@ impl DeviceHead {
         }
     }
 
+    /// Refuses a bank of other channels.
+    pub(super) fn expect_dim(&self, bank: &DeviceBank) -> Result<()> {
+        if bank.dim() == self.config.dim {
+            return Ok(());
+        }
+        Err(Error::Dim {
+            left: "the head",
+            left_dim: self.config.dim,
+            right: "the feature bank",
+            right_dim: bank.dim(),
+        })
+    }
+
     /// Scores rows `[n, dim]` of at most a scoring batch into `scores`, after [`DeviceHead::fold`]; does not wait.
-    pub(super) fn score_rows(&self, rows: Span<'_, f32>, scores: Span<'_, f32>) -> Result<()> {
+    fn score_rows(&self, rows: Span<'_, f32>, scores: Span<'_, f32>, math: Math) -> Result<()> {
         let (gpu, scoring) = (&self.gpu, &self.scoring);
         let HeadConfig { dim, hidden, .. } = self.config;
         let count = scores.len();
@@ -137,7 +148,7 @@ impl DeviceHead {
             let out = Matrix::new(inner, count, dim)?;
             gemm(
                 gpu,
-                scoring.math,
+                math,
                 Matrix::new(input, count, dim)?,
                 weight.t(),
                 out,
@@ -156,7 +167,7 @@ impl DeviceHead {
         let folded = Matrix::new(folded, hidden, dim)?;
         gemm(
             gpu,
-            scoring.math,
+            math,
             Matrix::new(input, count, dim)?,
             folded.t(),
             out,
@@ -168,7 +179,7 @@ impl DeviceHead {
     }
 
     /// Folds the adaptor's last layer, the first layer and batch norm, as they are now.
-    pub(super) fn fold(&self) -> Result<()> {
+    fn fold(&self, math: Math) -> Result<()> {
         let (gpu, scoring, layout) = (&self.gpu, &self.scoring, &self.layout);
         let HeadConfig { dim, hidden, .. } = self.config;
         let first = self.parameter(&layout.fc1_weight);
@@ -178,7 +189,7 @@ impl DeviceHead {
             let out = Matrix::new(scoring.folded.all(), hidden, dim)?;
             gemm(
                 gpu,
-                scoring.math,
+                math,
                 Matrix::new(first, hidden, dim)?,
                 adaptor,
                 out,

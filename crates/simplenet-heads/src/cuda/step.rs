@@ -11,14 +11,17 @@ use super::bank::DeviceBank;
 use super::head::DeviceHead;
 use super::products::Product;
 use crate::config::{self, HeadConfig, Optimizer, Rule, TrainConfig};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::loss::StepReport;
 use crate::random::NOISE_PURPOSE;
 
 /// The state of a training on the GPU that lies outside the head: optimiser, gradients, every buffer, the launch lists.
 ///
 /// The symbols are those of [`crate::Step`], and so is the reassociation of the products.
-pub struct DeviceStep<T: Product> {
+pub struct DeviceStep<'a, T: Product> {
+    /// Both stay where they are while this lives: the launch lists hold their addresses.
+    head: &'a DeviceHead,
+    bank: &'a DeviceBank,
     math: Math,
     train: TrainConfig,
     seed: u64,
@@ -42,6 +45,8 @@ pub struct DeviceStep<T: Product> {
     inner: Option<Inner<T>>,
     sweeps: Sweeps,
     order: Buffer<i32>,
+    /// Images of the order that no step has seen.
+    left: usize,
     counters: Counters,
     /// A launch list for each number of images that a step has had.
     captured: Vec<(usize, Captured)>,
@@ -56,19 +61,21 @@ struct Inner<T> {
     partials: Buffer<f32>,
 }
 
-impl<T: Product> DeviceStep<T> {
-    /// Everything for training `head` on `bank`.
+impl<'a, T: Product> DeviceStep<'a, T> {
+    /// Everything for training `head` on `bank`, which lie on one GPU.
     ///
     /// # Errors
-    /// Where the configuration makes no sense or the device has no room.
+    /// Where the configuration makes no sense, [`Error::Dim`] where bank and head differ in channels, or the device has no
+    /// room.
     pub fn new(
-        head: &DeviceHead,
-        bank: &DeviceBank,
+        head: &'a DeviceHead,
+        bank: &'a DeviceBank,
         train: &TrainConfig,
         math: Math,
         seed: u64,
-    ) -> Result<DeviceStep<T>> {
+    ) -> Result<DeviceStep<'a, T>> {
         train.check()?;
+        head.expect_dim(bank)?;
         let gpu = &head.gpu;
         let HeadConfig { dim, hidden, .. } = head.config;
         let batch_images = train.batch_images.min(bank.images());
@@ -104,6 +111,8 @@ impl<T: Product> DeviceStep<T> {
             _ => None,
         };
         let step = DeviceStep {
+            head,
+            bank,
             math,
             train: *train,
             seed,
@@ -123,6 +132,7 @@ impl<T: Product> DeviceStep<T> {
             inner,
             sweeps: Sweeps::new(gpu, rows, hidden)?,
             order: gpu.zeros(bank.images())?,
+            left: 0,
             counters: Counters::new(gpu)?,
             captured: Vec::new(),
         };
@@ -130,6 +140,11 @@ impl<T: Product> DeviceStep<T> {
             simplenet_kernels::cuda::noise::standardize(gpu, head.parameters.all(), 1, None, copy.all())?;
         }
         Ok(step)
+    }
+
+    /// Images of an epoch.
+    pub fn images(&self) -> usize {
+        self.bank.images()
     }
 
     /// Images of a whole step.
@@ -140,29 +155,44 @@ impl<T: Product> DeviceStep<T> {
     /// Begins an epoch that sees the images in `order`.
     ///
     /// # Errors
-    /// Where `order` does not name every image of the bank.
-    pub fn begin_epoch(&mut self, head: &DeviceHead, order: &[usize]) -> Result<()> {
-        // An image index is below 2^31: a bank of so many images fits no device.
-        let order: Vec<i32> = order.iter().map(|&image| image as i32).collect();
-        head.gpu.write(self.order.all(), &order)?;
-        head.gpu.write(self.counters.progress.range(1..2), &[0])?;
-        head.gpu.clear(self.counters.totals.all())?;
+    /// [`Error::Order`] where `order` does not name every image of the bank once.
+    pub fn begin_epoch(&mut self, order: &[usize]) -> Result<()> {
+        let order = checked(order, self.bank.images())?;
+        let gpu = &self.head.gpu;
+        // Until all of it is there, there is no epoch.
+        self.left = 0;
+        gpu.write(self.order.all(), &order)?;
+        gpu.write(self.counters.progress.range(1..2), &[0])?;
+        gpu.clear(self.counters.totals.all())?;
+        self.left = order.len();
         Ok(())
     }
 
     /// A step on the next `images` images of the order, whose share of the epoch is `images / all images`; does not wait.
     ///
     /// # Errors
-    /// Where the device fails.
-    pub fn run(&mut self, head: &DeviceHead, bank: &DeviceBank, images: usize) -> Result<()> {
+    /// [`Error::NoSuchStep`] where the epoch has fewer images left or a step takes fewer, and where the device fails.
+    #[expect(unsafe_code, reason = "a launch list holds addresses only")]
+    pub fn run(&mut self, images: usize) -> Result<()> {
+        if images == 0 || images > self.left.min(self.batch_images) {
+            return Err(Error::NoSuchStep {
+                images,
+                left: self.left,
+                most: self.batch_images,
+            });
+        }
+        self.left -= images;
         if let Some((_, captured)) = self.captured.iter().find(|(size, _)| *size == images) {
-            return Ok(captured.launch()?);
+            // SAFETY: the launches use buffers of this step, of the head and of the bank, all of which are there; the images
+            // that `gather` reads are left in an order that `begin_epoch` has checked.
+            return Ok(unsafe { captured.launch() }?);
         }
         // The first step of a size runs launch by launch: it loads the kernels, which a capture must not.
-        self.enqueue(head, bank, images)?;
-        let captured = head
+        self.enqueue(images)?;
+        let captured = self
+            .head
             .gpu
-            .capture(|| self.enqueue(head, bank, images).map_err(into_device_error))?;
+            .capture(|| self.enqueue(images).map_err(into_device_error))?;
         self.captured.push((images, captured));
         Ok(())
     }
@@ -171,8 +201,8 @@ impl<T: Product> DeviceStep<T> {
     ///
     /// # Errors
     /// Where the device fails.
-    pub fn report(&self, head: &DeviceHead) -> Result<StepReport> {
-        let totals = head.gpu.download(self.counters.totals.all())?;
+    pub fn report(&self) -> Result<StepReport> {
+        let totals = self.head.gpu.download(self.counters.totals.all())?;
         let [loss, mean_normal, mean_noised, normal_past_margin, noised_past_margin] = totals[..] else {
             unreachable!("{TOTALS} totals");
         };
@@ -189,12 +219,20 @@ impl<T: Product> DeviceStep<T> {
     ///
     /// # Errors
     /// Where the device fails.
-    pub fn gradients(&self, head: &DeviceHead) -> Result<Vec<Vec<f32>>> {
-        let download = |place: &Range<usize>| Ok(head.gpu.download(self.gradient(place))?);
-        head.layout.entries.iter().map(|entry| download(&entry.place)).collect()
+    pub fn gradients(&self) -> Result<Vec<Vec<f32>>> {
+        let download = |place: &Range<usize>| Ok(self.head.gpu.download(self.gradient(place))?);
+        self.head
+            .layout
+            .entries
+            .iter()
+            .map(|entry| download(&entry.place))
+            .collect()
     }
 
-    fn enqueue(&self, head: &DeviceHead, bank: &DeviceBank, images: usize) -> Result<()> {
+    /// The launches of a step, after [`DeviceStep::run`] has seen that the order has the images.
+    #[expect(unsafe_code, reason = "only the device knows which images a step reads")]
+    fn enqueue(&self, images: usize) -> Result<()> {
+        let (head, bank) = (self.head, self.bank);
         let gpu = &head.gpu;
         let HeadConfig { dim, hidden, .. } = head.config;
         let rows = images * self.rows_per_image;
@@ -209,10 +247,11 @@ impl<T: Product> DeviceStep<T> {
             purpose: NOISE_PURPOSE,
             sigma: self.train.noise as f32,
         };
-        gather(gpu, &source, &self.counters.progress, features, noise)?;
+        // SAFETY: as in `run`; `Sweeps::end`, below, moves the progress on by as many images as `run` takes off.
+        unsafe { gather(gpu, &source, &self.counters.progress, features, noise) }?;
         let (features, noise) = (Matrix::new(features, rows, dim)?, Matrix::new(noise, rows, dim)?);
         let pre_activations = [self.z.range(0..rows * hidden), self.e.range(0..rows * hidden)];
-        self.forward(head, features, noise, rows)?;
+        self.forward(features, noise, rows)?;
 
         let layout = &head.layout;
         let loss = Loss::new(kind(self.train.loss), self.train.loss.margins().into(), rows);
@@ -240,7 +279,7 @@ impl<T: Product> DeviceStep<T> {
         self.sweeps.scores(gpu, pre_activations, parameters, loss, gradients)?;
         let back = self.back(rows * hidden);
         self.sweeps.back(gpu, pre_activations, parameters.beta, loss, back)?;
-        self.backward(head, features, noise, back, rows)?;
+        self.backward(features, noise, back, rows)?;
 
         let copy = self.copy.as_ref().map(Buffer::all);
         self.adam
@@ -252,23 +291,24 @@ impl<T: Product> DeviceStep<T> {
     }
 
     /// z and e of this batch.
-    fn forward(&self, head: &DeviceHead, features: Matrix<'_, T>, noise: Matrix<'_, T>, rows: usize) -> Result<()> {
+    fn forward(&self, features: Matrix<'_, T>, noise: Matrix<'_, T>, rows: usize) -> Result<()> {
+        let head = self.head;
         let (gpu, math, layout) = (&head.gpu, self.math, &head.layout);
         let HeadConfig { dim, hidden, .. } = head.config;
-        let first = Matrix::new(self.weight(head, &layout.fc1_weight), hidden, dim)?;
+        let first = Matrix::new(self.weight(&layout.fc1_weight), hidden, dim)?;
         let z = Matrix::new(self.z.range(0..rows * hidden), rows, hidden)?;
         let e = Matrix::new(self.e.range(0..rows * hidden), rows, hidden)?;
         gemm(gpu, math, noise, first.t(), e, Accumulate::Overwrite)?;
         let Some(last) = layout.adaptor.last() else {
             return Ok(gemm(gpu, math, features, first.t(), z, Accumulate::Overwrite)?);
         };
-        let adaptor = Matrix::new(self.weight(head, &last.weight), dim, dim)?;
+        let adaptor = Matrix::new(self.weight(&last.weight), dim, dim)?;
         let folded = Matrix::new(self.folded.all(), hidden, dim)?;
         gemm(gpu, math, first, adaptor, folded, Accumulate::Overwrite)?;
         let mut input = features;
         if let Some(inner) = &self.inner {
             let layer = &layout.adaptor[0];
-            let weight = Matrix::new(self.weight(head, &layer.weight), dim, dim)?;
+            let weight = Matrix::new(self.weight(&layer.weight), dim, dim)?;
             let values = inner.values.range(0..rows * dim);
             gemm(
                 gpu,
@@ -290,12 +330,12 @@ impl<T: Product> DeviceStep<T> {
     /// Weight gradients from those of the pre-activations: the sum of both, and that of the noised rows.
     fn backward(
         &self,
-        head: &DeviceHead,
         features: Matrix<'_, T>,
         noise: Matrix<'_, T>,
         [sum, noised]: [Span<'_, T>; 2],
         rows: usize,
     ) -> Result<()> {
+        let head = self.head;
         let (gpu, math, layout) = (&head.gpu, self.math, &head.layout);
         let HeadConfig { dim, hidden, .. } = head.config;
         let (sum, noised) = (Matrix::new(sum, rows, hidden)?, Matrix::new(noised, rows, hidden)?);
@@ -310,9 +350,9 @@ impl<T: Product> DeviceStep<T> {
         };
         let product = Matrix::new(self.product.all(), hidden, dim)?;
         gemm(gpu, math, sum.t(), input, product, Accumulate::Overwrite)?;
-        let adaptor = Matrix::new(self.weight(head, &last.weight), dim, dim)?;
+        let adaptor = Matrix::new(self.weight(&last.weight), dim, dim)?;
         gemm(gpu, math, product, adaptor.t(), into_first, Accumulate::Add)?;
-        let first = Matrix::new(self.weight(head, &layout.fc1_weight), hidden, dim)?;
+        let first = Matrix::new(self.weight(&layout.fc1_weight), hidden, dim)?;
         let into_last = Matrix::new(self.gradient(&last.weight), dim, dim)?;
         gemm(gpu, math, first.t(), product, into_last, Accumulate::Overwrite)?;
         let Some(inner) = &self.inner else { return Ok(()) };
@@ -351,9 +391,9 @@ impl<T: Product> DeviceStep<T> {
     }
 
     /// Some of the parameters as factors.
-    fn weight<'a>(&'a self, head: &'a DeviceHead, place: &Range<usize>) -> Span<'a, T> {
+    fn weight(&self, place: &Range<usize>) -> Span<'_, T> {
         let copy = self.copy.as_ref().map(|copy| copy.range(place.clone()));
-        factors(head.parameter(place), copy)
+        factors(self.head.parameter(place), copy)
     }
 
     /// Where the gradients of z and e go.
@@ -380,6 +420,24 @@ impl<T: Product> Inner<T> {
 
 fn factors<'a, T: Product>(values: Span<'a, f32>, copy: Option<Span<'a, T>>) -> Span<'a, T> {
     T::of(values, copy).expect("a type that copies has its copy")
+}
+
+/// An order as the device takes it, where it names each of `images` images once.
+fn checked(order: &[usize], images: usize) -> Result<Vec<i32>> {
+    let refuse = |fault| Err(Error::Order { images, fault });
+    if order.len() != images {
+        return refuse(format!("has {} entries", order.len()));
+    }
+    let mut first = vec![None; images];
+    for (at, &image) in order.iter().enumerate() {
+        match first.get_mut(image) {
+            None => return refuse(format!("names image {image} in entry {at}")),
+            Some(Some(before)) => return refuse(format!("names image {image} twice, in entries {before} and {at}")),
+            Some(free) => *free = Some(at),
+        }
+    }
+    // An image index is below 2^31: a bank of so many images fits no device.
+    Ok(order.iter().map(|&image| image as i32).collect())
 }
 
 fn kind(loss: config::Loss) -> LossKind {

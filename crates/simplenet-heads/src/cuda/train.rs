@@ -45,20 +45,11 @@ fn train_in<T: Product, E: From<Error>>(
     mut after_epoch: impl FnMut(&EpochReport, &DeviceHead) -> std::result::Result<ControlFlow<()>, E>,
 ) -> std::result::Result<(), E> {
     config.check()?;
-    if head.config().dim != bank.dim() {
-        return Err(Error::Dim {
-            left: "the head",
-            left_dim: head.config().dim,
-            right: "the feature bank",
-            right_dim: bank.dim(),
-        }
-        .into());
-    }
-    let device = DeviceHead::upload(bank.gpu(), head, products.math())?;
+    let device = DeviceHead::upload(bank.gpu(), head)?;
     let mut step = DeviceStep::<T>::new(&device, bank, config, products.math(), seed)?;
     let mut steps = 0;
     for epoch in 1..=config.epochs {
-        let report = run_epoch(&device, bank, &mut step, seed, epoch, &mut steps)?;
+        let report = run_epoch(&mut step, seed, epoch, &mut steps)?;
         if after_epoch(&report, &device)?.is_break() {
             break;
         }
@@ -68,20 +59,18 @@ fn train_in<T: Product, E: From<Error>>(
 }
 
 fn run_epoch<T: Product>(
-    head: &DeviceHead,
-    bank: &DeviceBank,
-    step: &mut DeviceStep<T>,
+    step: &mut DeviceStep<'_, T>,
     seed: u64,
     epoch: usize,
     steps: &mut u64,
 ) -> Result<EpochReport> {
-    let order = random::permutation(bank.images(), seed, epoch as u64);
-    step.begin_epoch(head, &order)?;
+    let order = random::permutation(step.images(), seed, epoch as u64);
+    step.begin_epoch(&order)?;
     for batch in order.chunks(step.batch_images()) {
-        step.run(head, bank, batch.len())?;
+        step.run(batch.len())?;
         *steps += 1;
     }
-    let totals = step.report(head)?;
+    let totals = step.report()?;
     if !totals.loss.is_finite() {
         return Err(Error::LossNotFinite {
             epoch,

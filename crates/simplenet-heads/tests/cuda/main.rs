@@ -144,8 +144,8 @@ fn training_in_f32_is_that_of_the_processor() {
                 let distance = distance(found.data, expected.data);
                 assert!(distance < tolerance, "{what}: {} differs by {distance:e}", found.name);
             }
-            let device_head = DeviceHead::upload(&gpu, &expected, Math::F32).expect("room");
-            let scores = device_head.score(&on_device).expect("scores");
+            let device_head = DeviceHead::upload(&gpu, &expected).expect("room");
+            let scores = device_head.score(&on_device, Math::F32).expect("scores");
             let rows: Vec<f32> = (0..bank.images())
                 .flat_map(|image| bank.image(image).to_vec())
                 .collect();
@@ -167,7 +167,7 @@ fn gradients_of_a_step_are_those_of_the_processor() {
         for loss in [TRUNCATED, Loss::CrossEntropy] {
             let config = config(loss);
             let mut host = new_head(adaptor, &bank, true);
-            let device_head = DeviceHead::upload(&gpu, &host, Math::F32).expect("room");
+            let device_head = DeviceHead::upload(&gpu, &host).expect("room");
             let mut device = DeviceStep::<f32>::new(&device_head, &on_device, &config, Math::F32, 8).expect("room");
             let mut features = rows.clone();
             host.standardizer()
@@ -177,17 +177,15 @@ fn gradients_of_a_step_are_those_of_the_processor() {
             let mut step = Step::new(host.config(), &config, 66).expect("a step");
             let expected = step.run(&mut host, &features, &noise).expect("a step");
 
-            device
-                .begin_epoch(&device_head, &[0, 1, 2, 3, 4, 5, 6])
-                .expect("an order");
-            device.run(&device_head, &on_device, 2).expect("a step");
-            let found = device.report(&device_head).expect("a report");
+            device.begin_epoch(&[0, 1, 2, 3, 4, 5, 6]).expect("an order");
+            device.run(2).expect("a step");
+            let found = device.report().expect("a report");
             let share = 2.0 / 7.0;
             assert!(
                 (found.loss - share * expected.loss).abs() < 1e-6,
                 "{found:?} {expected:?}"
             );
-            let found = device.gradients(&device_head).expect("gradients");
+            let found = device.gradients().expect("gradients");
             for (expected, found) in step.gradients().zip(found) {
                 let what = expected.name;
                 if !what.ends_with(".bias") || what == "disc.bn.bias" {
@@ -200,6 +198,72 @@ fn gradients_of_a_step_are_those_of_the_processor() {
             }
         }
     }
+}
+
+#[test]
+fn an_epoch_takes_every_image_once_and_ends() {
+    let Some(gpu) = gpu() else { return };
+    let on_device = DeviceBank::upload(&gpu, &bank(7)).expect("room");
+    let head = new_head(Adaptor::None, &bank(7), false);
+    let device_head = DeviceHead::upload(&gpu, &head).expect("room");
+    let mut step = DeviceStep::<f32>::new(&device_head, &on_device, &config(TRUNCATED), Math::F32, 1).expect("a step");
+    let past_end = |result: Result<(), Error>, expected: usize| match result {
+        Err(Error::NoSuchStep { left, most: 2, .. }) => assert_eq!(left, expected),
+        other => panic!("{other:?}"),
+    };
+    past_end(step.run(1), 0);
+    for (order, fault) in [
+        (&[0, 1, 2, 3, 4, 5][..], "has 6 entries"),
+        (&[0, 1, 2, 3, 4, 5, 7], "image 7 in entry 6"),
+        (&[0, 1, 2, 3, 4, 5, usize::MAX], "in entry 6"),
+        (&[6, 1, 2, 1, 4, 5, 0], "image 1 twice, in entries 1 and 3"),
+    ] {
+        let error = step.begin_epoch(order).expect_err("no order").to_string();
+        assert!(error.contains("7 images") && error.contains(fault), "{error}");
+        past_end(step.run(1), 0);
+    }
+    for epoch in 0..2 {
+        step.begin_epoch(&[6, 5, 4, 3, 2, 1, 0]).expect("an order");
+        past_end(step.run(0), 7);
+        past_end(step.run(3), 7);
+        (0..3).for_each(|_| step.run(2).expect("a step"));
+        past_end(step.run(2), 1);
+        step.run(1).expect("the last step");
+        past_end(step.run(1), 0);
+        assert!(step.report().expect("a report").loss.is_finite(), "epoch {epoch}");
+    }
+}
+
+#[test]
+fn a_head_goes_back_only_where_it_fits() {
+    let Some(gpu) = gpu() else { return };
+    let bank = bank(8);
+    let head = new_head(Adaptor::Linear { bias: false }, &bank, false);
+    let device_head = DeviceHead::upload(&gpu, &head).expect("room");
+    let mut other = new_head(Adaptor::None, &bank, false);
+    let before = other.clone();
+    let error = device_head.download(&mut other).expect_err("another head");
+    assert!(matches!(error, Error::OtherHead { .. }), "{error}");
+    assert_eq!(other, before);
+}
+
+#[test]
+fn scores_have_the_precision_that_is_asked_for() {
+    let Some(gpu) = gpu() else { return };
+    let bank = bank(9);
+    let on_device = DeviceBank::upload(&gpu, &bank).expect("room");
+    let rows: Vec<f32> = (0..bank.images())
+        .flat_map(|image| bank.image(image).to_vec())
+        .collect();
+    let head = new_head(Adaptor::Linear { bias: true }, &bank, true);
+    let expected = head.score(&rows).expect("scores");
+    let device_head = DeviceHead::upload(&gpu, &head).expect("room");
+    let distance_in = |math| distance(&device_head.score(&on_device, math).expect("scores"), &expected);
+    let (f32, tf32) = (distance_in(Math::F32), distance_in(Math::Tf32));
+    assert!(
+        f32 < 1e-5 && (2e-5..5e-3).contains(&tf32),
+        "{f32:e} in f32, {tf32:e} in TF32"
+    );
 }
 
 #[test]

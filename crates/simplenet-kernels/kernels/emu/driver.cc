@@ -51,6 +51,8 @@ thread_local int captures_of_thread;
 Stream& stream_of(void* handle) { return handle ? *static_cast<Stream*>(handle) : default_stream; }
 struct Blas {
     Stream* stream = &default_stream;
+    uint64_t workspace = 0;
+    size_t workspace_bytes = 0;
 };
 
 long setting(const char* name, long otherwise) {
@@ -122,20 +124,23 @@ int release(uint64_t address) {
     return SUCCESS;
 }
 
-float read(const void* matrix, int type, size_t at) {
-    if (type == 0) return static_cast<const float*>(matrix)[at];
+float read(const void* matrix, int type, size_t at, bool as_tf32 = false) {
+    if (type == 0) {
+        const float value = static_cast<const float*>(matrix)[at];
+        return as_tf32 ? to_tf32(value) : value;
+    }
     return __bfloat162float(static_cast<const __nv_bfloat16*>(matrix)[at]);
 }
 
 // c = alpha op(a) op(b) + beta c, by columns.
 void multiply(bool transpose_a, bool transpose_b, int m, int n, int k, float alpha, const void* a, int type_a, int lda, const void* b,
-              int type_b, int ldb, float beta, void* c, int type_c, int ldc) {
+              int type_b, int ldb, float beta, void* c, int type_c, int ldc, bool in_tf32) {
     std::vector<float> left(size_t(m) * k), column(k);
     for (int i = 0; i < m; ++i) {
-        for (int l = 0; l < k; ++l) left[size_t(i) * k + l] = read(a, type_a, transpose_a ? size_t(i) * lda + l : size_t(l) * lda + i);
+        for (int l = 0; l < k; ++l) left[size_t(i) * k + l] = read(a, type_a, transpose_a ? size_t(i) * lda + l : size_t(l) * lda + i, in_tf32);
     }
     for (int j = 0; j < n; ++j) {
-        for (int l = 0; l < k; ++l) column[l] = read(b, type_b, transpose_b ? size_t(l) * ldb + j : size_t(j) * ldb + l);
+        for (int l = 0; l < k; ++l) column[l] = read(b, type_b, transpose_b ? size_t(l) * ldb + j : size_t(j) * ldb + l, in_tf32);
         for (int i = 0; i < m; ++i) {
             const float* row = &left[size_t(i) * k];
             float sums[8] = {};
@@ -364,17 +369,23 @@ int cuLaunchKernelEx(const LaunchConfig* config, void* function, void** paramete
 int cublasCreate_v2(void** handle) { return *handle = new Blas, SUCCESS; }
 int cublasDestroy_v2(void* handle) { return delete static_cast<Blas*>(handle), SUCCESS; }
 int cublasSetStream_v2(void* handle, void* stream) { return static_cast<Blas*>(handle)->stream = &stream_of(stream), SUCCESS; }
-int cublasSetWorkspace_v2(void*, void*, size_t) { return SUCCESS; }
+int cublasSetWorkspace_v2(void* handle, void* workspace, size_t bytes) {
+    auto& blas = *static_cast<Blas*>(handle);
+    return blas.workspace = uint64_t(workspace), blas.workspace_bytes = bytes, SUCCESS;
+}
 int cublasSetMathMode(void*, int) { return SUCCESS; }
 int cublasGemmEx(void* handle, int transpose_a, int transpose_b, int m, int n, int k, const void* alpha, const void* a, int type_a, int lda,
-                 const void* b, int type_b, int ldb, const void* beta, void* c, int type_c, int ldc, int, int) {
+                 const void* b, int type_b, int ldb, const void* beta, void* c, int type_c, int ldc, int compute, int) {
     MAY_BE_CAPTURED;
-    const int FLOAT = 0, BF16 = 14;
+    const int FLOAT = 0, BF16 = 14, IN_F32 = 68, IN_TF32 = 77;
     const auto bytes = [](int type) { return size_t(type == 0 ? 4 : 2); };
     const auto extent = [&](int columns, int pitch, int rows, int type) { return (size_t(columns - 1) * pitch + rows) * bytes(type); };
     for (const int type : {type_a, type_b, type_c}) {
         if (type != FLOAT && type != BF16) return say(15, "a product of another type than f32 and bf16");
     }
+    // What cuBLAS documents of these types and no more, though it may take others.
+    const bool is_documented = type_a == type_b && (type_a == FLOAT ? type_c == FLOAT && (compute == IN_F32 || compute == IN_TF32) : compute == IN_F32);
+    if (!is_documented) return say(15, "a product of types that cuBLAS does not document together");
     if (m <= 0 || n <= 0 || k <= 0 || lda < (transpose_a ? k : m) || ldb < (transpose_b ? n : k) || ldc < m) return say(7, "a product whose pitches do not fit");
     if (!allocated(uint64_t(a), extent(transpose_a ? m : k, lda, transpose_a ? k : m, type_a)) ||
         !allocated(uint64_t(b), extent(transpose_b ? k : n, ldb, transpose_b ? n : k, type_b)) ||
@@ -382,9 +393,11 @@ int cublasGemmEx(void* handle, int transpose_a, int transpose_b, int m, int n, i
         return say(7, "a product reaches outside its matrices");
     }
     const float by = *static_cast<const float*>(alpha), keep = *static_cast<const float*>(beta);
-    return run_alone(*static_cast<Blas*>(handle)->stream, [=] {
-        multiply(transpose_a, transpose_b, m, n, k, by, a, type_a, lda, b, type_b, ldb, keep, c, type_c, ldc);
-        return SUCCESS;
+    const auto [stream, workspace, workspace_bytes] = *static_cast<Blas*>(handle);
+    return run_alone(*stream, [=, workspace = workspace, workspace_bytes = workspace_bytes] {
+        if (workspace && !allocated(workspace, workspace_bytes)) return say(LAUNCH_FAILED, "the workspace of a product has been freed");
+        multiply(transpose_a, transpose_b, m, n, k, by, a, type_a, lda, b, type_b, ldb, keep, c, type_c, ldc, compute == IN_TF32);
+        return int(SUCCESS);
     });
 }
 int curandCreateGenerator(void** generator, int) { return *generator = HANDLE, SUCCESS; }

@@ -10,6 +10,7 @@ use candle_core::cuda_backend::cudarc::cublas::sys::{
 use candle_core::{Result, bail};
 use half::bf16;
 
+use self::sealed::KernelType;
 use super::gpu::{Element, Gpu, Span, int};
 use crate::gemm::Accumulate;
 
@@ -31,17 +32,38 @@ pub struct Matrix<'a, T> {
     transposed: bool,
 }
 
-/// A type that cuBLAS multiplies here.
-pub trait Factor: Element {
-    /// cuBLAS's name of it.
-    const TYPE: cudaDataType;
+/// A type of products' factors, which cuBLAS and the kernels here take: f32 or bf16, and no other.
+pub trait Factor: Element + KernelType {}
+
+impl Factor for f32 {}
+impl Factor for bf16 {}
+
+/// What only this crate knows of a [`Factor`], which closes the trait.
+pub(super) mod sealed {
+    use candle_core::cuda_backend::cudarc::cublas::sys::cudaDataType;
+
+    pub trait KernelType {
+        /// cuBLAS's name of it.
+        const TYPE: cudaDataType;
+
+        /// The name of the two that is of the kernel for this type.
+        fn named(f32_kernel: &'static str, bf16_kernel: &'static str) -> &'static str;
+    }
 }
 
-impl Factor for f32 {
+impl KernelType for f32 {
     const TYPE: cudaDataType = cudaDataType::CUDA_R_32F;
+
+    fn named(f32_kernel: &'static str, _: &'static str) -> &'static str {
+        f32_kernel
+    }
 }
-impl Factor for bf16 {
+impl KernelType for bf16 {
     const TYPE: cudaDataType = cudaDataType::CUDA_R_16BF;
+
+    fn named(_: &'static str, bf16_kernel: &'static str) -> &'static str {
+        bf16_kernel
+    }
 }
 
 impl<'a, T: Factor> Matrix<'a, T> {
@@ -70,10 +92,10 @@ impl<'a, T: Factor> Matrix<'a, T> {
     }
 }
 
-/// `c = a b`, or `c += a b`; `c` is not transposed.
+/// `c = a b`, or `c += a b`; `c` is not transposed, and f32 where the factors are.
 ///
 /// # Errors
-/// Where the shapes do not fit, or cuBLAS fails.
+/// Where the shapes or types do not fit, or cuBLAS fails.
 pub fn gemm<A: Factor, C: Factor>(
     gpu: &Gpu,
     math: Math,
@@ -93,9 +115,13 @@ pub fn gemm<A: Factor, C: Factor>(
             c.columns
         );
     }
+    if A::TYPE == cudaDataType::CUDA_R_32F && C::TYPE != A::TYPE {
+        bail!("a product of f32 factors goes to bf16\n\nhint: cuBLAS leaves it in f32; convert it afterwards");
+    }
+    // TF32 is a way to round f32 factors; cuBLAS does not know it with others.
     let compute = match math {
-        Math::F32 => cublasComputeType_t::CUBLAS_COMPUTE_32F,
-        Math::Tf32 => cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+        Math::Tf32 if A::TYPE == cudaDataType::CUDA_R_32F => cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+        Math::F32 | Math::Tf32 => cublasComputeType_t::CUBLAS_COMPUTE_32F,
     };
     let operation = |transposed| match transposed {
         true => cublasOperation_t::CUBLAS_OP_T,

@@ -3,9 +3,9 @@
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use candle_core::cuda_backend::cudarc::cublas::sys as cublas;
+use candle_core::cuda_backend::cudarc::cublas::{CudaBlas, sys as cublas};
 use candle_core::cuda_backend::cudarc::driver::sys::{
     CUdevice_attribute, CUevent_flags, CUfunction_attribute_enum, CUgraphInstantiate_flags, CUlaunchAttribute,
     CUlaunchAttributeID, CUlaunchAttributeValue, CUlaunchConfig, CUstream, CUstreamCaptureMode, cuLaunchKernelEx,
@@ -29,41 +29,36 @@ pub struct Gpu {
     stream: Arc<CudaStream>,
     has_warpgroup_products: bool,
     processors: usize,
-    /// Given to cuBLAS, which must not allocate while a launch list is captured.
-    _blas_workspace: Option<Arc<CudaSlice<u8>>>,
 }
+
+/// Memory that a cuBLAS handle works in: it must not allocate while a launch list is captured. candle's devices share the
+/// handle of the [`Gpu`] they come from and may outlive it, so the memory is tied to the handle.
+struct Workspace {
+    handle: Weak<CudaBlas>,
+    _memory: CudaSlice<u8>,
+}
+
+/// Those of all handles that live, and of some that no longer do.
+static WORKSPACES: Mutex<Vec<Workspace>> = Mutex::new(Vec::new());
 
 /// A type that device memory holds.
-pub trait Element: DeviceRepr + ValidAsZeroBits + Copy + Default + Send + Sync + 'static {
-    /// How kernels of this type are called: `f32` or `bf16`.
-    const SUFFIX: &'static str;
-}
+pub trait Element: DeviceRepr + ValidAsZeroBits + Copy + Default + Send + Sync + 'static {}
 
-impl Element for f32 {
-    const SUFFIX: &'static str = "f32";
-}
-impl Element for bf16 {
-    const SUFFIX: &'static str = "bf16";
-}
-impl Element for f64 {
-    const SUFFIX: &'static str = "f64";
-}
-impl Element for i32 {
-    const SUFFIX: &'static str = "i32";
-}
-impl Element for u64 {
-    const SUFFIX: &'static str = "u64";
-}
-impl Element for u8 {
-    const SUFFIX: &'static str = "u8";
-}
+impl Element for f32 {}
+impl Element for bf16 {}
+impl Element for f64 {}
+impl Element for i32 {}
+impl Element for u64 {}
+impl Element for u8 {}
 
 /// Device memory of `len` values, freed when dropped.
 ///
 /// Kernels write through shared references to it, as through a [`std::cell::Cell`]: all work runs in order on one stream,
 /// so there is never a second writer.
 pub struct Buffer<T> {
+    /// One value where the buffer is empty: CUDA has no memory of no bytes.
     slice: CudaSlice<T>,
+    len: usize,
 }
 
 /// A part of a [`Buffer`].
@@ -74,9 +69,12 @@ pub struct Span<'a, T> {
     buffer: PhantomData<&'a Buffer<T>>,
 }
 
-/// A list of launches that starts as one.
+/// A list of launches that starts as one. It knows the addresses of the memory that its launches use, and does not keep that
+/// memory.
 pub struct Captured {
     graph: CudaGraph,
+    /// Products use the workspace of its cuBLAS handle.
+    _gpu: Gpu,
 }
 
 // SAFETY: CUDA lets any thread use a graph, one at a time: the type is not `Sync`.
@@ -154,17 +152,20 @@ impl Gpu {
         unsafe { device.disable_event_tracking() };
         let gpu = Gpu::of(&device)?;
         // SAFETY: cuBLAS writes it before it reads it.
-        let blas_workspace = unsafe { gpu.stream.alloc::<u8>(BLAS_WORKSPACE) }.w()?;
-        let address = address_of(&blas_workspace, &gpu.stream);
-        // SAFETY: the memory is as large as said and lives as long as the handle's last user, which holds it too.
-        let status = unsafe {
-            cublas::cublasSetWorkspace_v2(*device.cublas_handle().handle(), address as *mut c_void, BLAS_WORKSPACE)
-        };
+        let memory = unsafe { gpu.stream.alloc::<u8>(BLAS_WORKSPACE) }.w()?;
+        let address = address_of(&memory, &gpu.stream);
+        let handle = device.cublas_handle();
+        // Before the handle knows the memory, so that nothing can come between.
+        let mut workspaces = WORKSPACES.lock().unwrap_or_else(PoisonError::into_inner);
+        workspaces.retain(|workspace| workspace.handle.strong_count() > 0);
+        workspaces.push(Workspace {
+            handle: Arc::downgrade(&handle),
+            _memory: memory,
+        });
+        // SAFETY: the memory is as large as said, and `WORKSPACES` keeps it while the handle lives.
+        let status = unsafe { cublas::cublasSetWorkspace_v2(*handle.handle(), address as *mut c_void, BLAS_WORKSPACE) };
         status.result().w()?;
-        Ok(Gpu {
-            _blas_workspace: Some(Arc::new(blas_workspace)),
-            ..gpu
-        })
+        Ok(gpu)
     }
 
     /// A device of candle's, with its stream. Work that uses cuBLAS cannot be captured there ([`Gpu::capture`]).
@@ -190,7 +191,6 @@ impl Gpu {
             processors,
             stream,
             device: device.clone(),
-            _blas_workspace: None,
         })
     }
 
@@ -214,7 +214,7 @@ impl Gpu {
         self.processors
     }
 
-    /// The device as candle knows it.
+    /// The device as candle knows it, with this one's stream and cuBLAS handle; a copy of it may outlive this `Gpu`.
     pub fn candle(&self) -> &CudaDevice {
         &self.device
     }
@@ -222,7 +222,7 @@ impl Gpu {
     /// `len` zeros.
     pub fn zeros<T: Element>(&self, len: usize) -> Result<Buffer<T>> {
         let slice = self.stream.alloc_zeros::<T>(len.max(1)).w()?;
-        Ok(Buffer { slice })
+        Ok(Buffer { slice, len })
     }
 
     /// A copy of host values.
@@ -237,8 +237,11 @@ impl Gpu {
     /// # Errors
     /// Where the two differ in length.
     pub fn write<T: Element>(&self, to: Span<'_, T>, values: &[T]) -> Result<()> {
-        if to.len != values.len() && !(values.is_empty() && to.len == 1) {
+        if to.len != values.len() {
             bail!("{} values cannot go to device memory of {}", values.len(), to.len);
+        }
+        if values.is_empty() {
+            return Ok(());
         }
         // SAFETY: the span is that long, and the copy is from pageable memory, which the driver reads before it returns.
         unsafe { result::memcpy_htod_async(to.address, values, self.queue()?) }.w()
@@ -247,8 +250,10 @@ impl Gpu {
     /// Waits for all work before it and copies device memory to the host.
     pub fn download<T: Element>(&self, from: Span<'_, T>) -> Result<Vec<T>> {
         let mut values = vec![T::default(); from.len];
-        // SAFETY: the vector is as long as the span.
-        unsafe { result::memcpy_dtoh_async(&mut values, from.address, self.queue()?) }.w()?;
+        if !values.is_empty() {
+            // SAFETY: the vector is as long as the span.
+            unsafe { result::memcpy_dtoh_async(&mut values, from.address, self.queue()?) }.w()?;
+        }
         self.synchronize()?;
         Ok(values)
     }
@@ -258,12 +263,18 @@ impl Gpu {
         if to.len != from.len {
             bail!("{} values cannot go to device memory of {}", from.len, to.len);
         }
+        if from.is_empty() {
+            return Ok(());
+        }
         // SAFETY: both are that long.
         unsafe { result::memcpy_dtod_async(to.address, from.address, size_of::<T>() * to.len, self.queue()?) }.w()
     }
 
     /// Zeros device memory.
     pub fn clear<T: Element>(&self, span: Span<'_, T>) -> Result<()> {
+        if span.is_empty() {
+            return Ok(());
+        }
         // SAFETY: the span is that long.
         unsafe { result::memset_d8_async(span.address, 0, size_of::<T>() * span.len, self.queue()?) }.w()
     }
@@ -292,7 +303,10 @@ impl Gpu {
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0)).w();
         done?;
         match graph? {
-            Some(graph) => Ok(Captured { graph }),
+            Some(graph) => Ok(Captured {
+                graph,
+                _gpu: self.clone(),
+            }),
             None => bail!("the launch list is empty"),
         }
     }
@@ -387,7 +401,7 @@ impl Gpu {
 impl<T: Element> Buffer<T> {
     /// All of it.
     pub fn all(&self) -> Span<'_, T> {
-        Span::of(&self.slice)
+        Span::of(&self.slice).range(0..self.len)
     }
 
     /// The values of `range`.
@@ -398,19 +412,19 @@ impl<T: Element> Buffer<T> {
         self.all().range(range)
     }
 
-    /// The memory as candle and cudarc know it.
+    /// The memory as candle and cudarc know it; of one value where the buffer is empty.
     pub fn into_slice(self) -> CudaSlice<T> {
         self.slice
     }
 
     /// Number of values.
     pub fn len(&self) -> usize {
-        self.slice.len()
+        self.len
     }
 
-    /// Whether it holds nothing; it never does.
+    /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
-        self.slice.len() == 0
+        self.len == 0
     }
 }
 
@@ -466,8 +480,15 @@ impl<'a, T: Element> Span<'a, T> {
 }
 
 impl Captured {
-    /// Starts the list.
-    pub fn launch(&self) -> Result<()> {
+    /// Starts the list; does not wait.
+    ///
+    /// # Safety
+    /// All device memory that `work` of [`Gpu::capture`] gave to a launch must still be allocated, and what the launches
+    /// assume of its contents must hold ([`super::noise::gather`]).
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub unsafe fn launch(&self) -> Result<()> {
         self.graph.launch().w()
     }
 }

@@ -6,7 +6,8 @@
 
 use candle_core::{Result, bail};
 
-use super::gpu::{Argument, Buffer, Element, Gpu, Grid, NULL, Span, arguments, int};
+use super::gemm::Factor;
+use super::gpu::{Argument, Buffer, Gpu, Grid, NULL, Span, arguments, int};
 use super::noise::Progress;
 
 /// Rows whose sums one block makes.
@@ -209,7 +210,7 @@ impl Sweeps {
     ///
     /// # Errors
     /// Where a span has another size.
-    pub fn back<T: Element>(
+    pub fn back<T: Factor>(
         &self,
         gpu: &Gpu,
         [z, e]: [Span<'_, f32>; 2],
@@ -238,10 +239,7 @@ impl Sweeps {
             &rows,
             &hidden,
         ];
-        let name = match T::SUFFIX {
-            "bf16" => "hidden_back_bf16",
-            _ => "hidden_back_f32",
-        };
+        let name = T::named("hidden_back_f32", "hidden_back_bf16");
         gpu.launch("head", name, Grid::over(z.len()), &arguments)
     }
 
@@ -383,7 +381,7 @@ impl Adam {
     ///
     /// # Errors
     /// Where a span has another size.
-    pub fn update<T: Element>(
+    pub fn update<T: Factor>(
         &self,
         gpu: &Gpu,
         parameters: Span<'_, f32>,
@@ -398,10 +396,7 @@ impl Adam {
         };
         let (firsts, seconds, steps) = (self.firsts.all(), self.seconds.all(), self.steps.all());
         let (adaptor, count) = (int("parameters", self.adaptor)?, int("parameters", parameters.len())?);
-        let name = match T::SUFFIX {
-            "bf16" => "adam_bf16",
-            _ => "adam_f32",
-        };
+        let name = T::named("adam_f32", "adam_bf16");
         let arguments: [&dyn Argument; 8] = [
             &parameters,
             &gradients,
@@ -448,7 +443,7 @@ pub fn fold_bias(
 ///
 /// # Errors
 /// Where a span has another size.
-pub fn inner_forward<T: Element>(
+pub fn inner_forward<T: Factor>(
     gpu: &Gpu,
     values: Span<'_, f32>,
     bias: Option<Span<'_, f32>>,
@@ -461,10 +456,7 @@ pub fn inner_forward<T: Element>(
         None => NULL,
     };
     let (count, dim) = (int("values", values.len())?, int("channels", dim)?);
-    let name = match T::SUFFIX {
-        "bf16" => "inner_forward_bf16",
-        _ => "inner_forward_f32",
-    };
+    let name = T::named("inner_forward_f32", "inner_forward_bf16");
     gpu.launch(
         "head",
         name,
@@ -478,7 +470,7 @@ pub fn inner_forward<T: Element>(
 ///
 /// # Errors
 /// Where a span has another size.
-pub fn inner_back<T: Element>(
+pub fn inner_back<T: Factor>(
     gpu: &Gpu,
     gradient: Span<'_, f32>,
     values: Span<'_, f32>,
@@ -494,10 +486,7 @@ pub fn inner_back<T: Element>(
     let partials = partials.range(0..blocks * 2 * dim);
     let grid = Grid::blocks([dim.div_ceil(UNITS_PER_BLOCK), blocks, 1], UNITS_PER_BLOCK);
     let (rows, width) = (int("rows", rows)?, int("channels", dim)?);
-    let name = match T::SUFFIX {
-        "bf16" => "inner_back_bf16",
-        _ => "inner_back_f32",
-    };
+    let name = T::named("inner_back_f32", "inner_back_bf16");
     gpu.launch(
         "head",
         name,

@@ -1,8 +1,9 @@
 //! Counter-based noise on the GPU, bit for bit that of [`crate::noise`], and the inputs of a training step made in one go.
 
-use candle_core::Result;
+use candle_core::{Result, bail};
 
-use super::gpu::{Argument, Buffer, Element, Gpu, Grid, NULL, Span, int};
+use super::gemm::Factor;
+use super::gpu::{Argument, Buffer, Gpu, Grid, NULL, Span, int};
 use crate::noise::NoiseKey;
 
 /// Sets `out[i]` to `sigma` times element `i` of the standard normals of `key` ([`crate::noise::fill_normal`]).
@@ -59,11 +60,15 @@ pub struct Source<'a> {
     pub sigma: f32,
 }
 
-/// The features of the next images of the order, standardised, and the noise of this step, `[count]` values each.
+/// The features of the next images of the order, standardised, and the noise of this step, `[images, image_size]` values each.
+///
+/// # Safety
+/// When the launch runs, now or as part of a captured list, `progress` and the images of this step must not reach beyond the
+/// order, and every entry of the order must be an image of the bank: only the device knows the two.
 ///
 /// # Errors
-/// Where the two differ in length, or the device fails.
-pub fn gather<T: Element>(
+/// Where a span does not hold whole images or rows, the two differ in length, or the device fails.
+pub unsafe fn gather<T: Factor>(
     gpu: &Gpu,
     source: &Source<'_>,
     progress: &Progress,
@@ -71,6 +76,17 @@ pub fn gather<T: Element>(
     noise: Span<'_, T>,
 ) -> Result<()> {
     noise.expect("the noise", features.len())?;
+    progress.all().expect("the progress", 2)?;
+    for (what, len) in [("the bank", source.bank.len()), ("the features", features.len())] {
+        // No number but 0 is a multiple of 0.
+        if !len.is_multiple_of(source.image_size) || !source.image_size.is_multiple_of(source.dim) || len == 0 {
+            bail!(
+                "{what} of {len} values: no whole images of {} values in rows of {}",
+                source.image_size,
+                source.dim
+            );
+        }
+    }
     let (mean, scale) = addresses(source.standardizer, source.dim)?;
     let purpose = u64::from(source.purpose);
     let (image_size, dim) = (
@@ -94,10 +110,7 @@ pub fn gather<T: Element>(
         &dim,
         &count,
     ];
-    let name = match T::SUFFIX {
-        "bf16" => "gather_bf16",
-        _ => "gather_f32",
-    };
+    let name = T::named("gather_f32", "gather_bf16");
     gpu.launch("noise", name, generators(features.len()), &arguments)
 }
 
@@ -105,7 +118,7 @@ pub fn gather<T: Element>(
 ///
 /// # Errors
 /// Where the two differ in length, or the device fails.
-pub fn standardize<T: Element>(
+pub fn standardize<T: Factor>(
     gpu: &Gpu,
     rows: Span<'_, f32>,
     dim: usize,
@@ -115,10 +128,7 @@ pub fn standardize<T: Element>(
     out.expect("the standardised rows", rows.len())?;
     let (mean, scale) = addresses(standardizer, dim)?;
     let (dim, count) = (int("channels", dim)?, int("values", rows.len())?);
-    let name = match T::SUFFIX {
-        "bf16" => "standardize_bf16",
-        _ => "standardize_f32",
-    };
+    let name = T::named("standardize_f32", "standardize_bf16");
     gpu.launch(
         "noise",
         name,
@@ -131,6 +141,9 @@ fn addresses(standardizer: Option<&DeviceStandardizer>, dim: usize) -> Result<(u
     let Some(DeviceStandardizer { mean, scale }) = standardizer else {
         return Ok((NULL, NULL));
     };
+    if dim == 0 {
+        bail!("rows of no channels cannot be standardised");
+    }
     let mean = mean.all().expect("the means", dim)?;
     let scale = scale.all().expect("the scales", dim)?;
     Ok((mean.address(), scale.address()))

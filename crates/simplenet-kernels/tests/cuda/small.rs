@@ -2,7 +2,7 @@
 
 use half::bf16;
 use simplenet_kernels::cuda::maps::MapMaker;
-use simplenet_kernels::cuda::{Buffer, Math, Matrix, gemm, noise as device};
+use simplenet_kernels::cuda::{Buffer, Gpu, Math, Matrix, gemm, noise as device};
 use simplenet_kernels::gemm::Accumulate;
 use simplenet_kernels::maps;
 use simplenet_kernels::noise::{self, NoiseKey};
@@ -126,8 +126,48 @@ fn products_of_bf16_sum_in_f32() {
         Matrix::new(a.all(), m, k).expect("a"),
         Matrix::new(b.all(), k, n).expect("b"),
     );
-    let c = Matrix::new(out.all(), m, n).expect("c");
-    gemm(&gpu, Math::F32, a, b, c, Accumulate::Overwrite).expect("a product");
-    let distance = distance(&gpu.download(out.all()).expect("a download"), &expected);
-    assert!(distance < 1e-6, "{distance:e}");
+    // TF32 is for f32 factors, and changes nothing here.
+    for math in [Math::F32, Math::Tf32] {
+        gpu.clear(out.all()).expect("zeros");
+        let c = Matrix::new(out.all(), m, n).expect("c");
+        gemm(&gpu, math, a, b, c, Accumulate::Overwrite).expect("a product");
+        let distance = distance(&gpu.download(out.all()).expect("a download"), &expected);
+        assert!(distance < 1e-6, "{math:?}: {distance:e}");
+    }
+}
+
+#[test]
+fn a_device_of_candle_multiplies_when_its_gpu_is_gone() {
+    let Some(_turn) = gpu() else { return };
+    let device = Gpu::new(0).expect("a GPU").candle().clone();
+    // Opening another one clears up what nobody uses any more.
+    let other = Gpu::new(0).expect("a GPU");
+    let gpu = Gpu::of(&device).expect("a GPU");
+    for gpu in [&gpu, &other] {
+        let (a, b) = (
+            gpu.upload(&[2.0_f32, 3.0]).expect("a"),
+            gpu.upload(&[5.0_f32, 7.0]).expect("b"),
+        );
+        let out: Buffer<f32> = gpu.zeros(1).expect("c");
+        let (a, b) = (
+            Matrix::new(a.all(), 1, 2).expect("a"),
+            Matrix::new(b.all(), 2, 1).expect("b"),
+        );
+        let c = Matrix::new(out.all(), 1, 1).expect("c");
+        gemm(gpu, Math::F32, a, b, c, Accumulate::Overwrite).expect("a product");
+        assert_eq!(gpu.download(out.all()).expect("a download"), [31.0]);
+    }
+}
+
+#[test]
+fn products_of_f32_do_not_go_to_bf16() {
+    let Some(gpu) = gpu() else { return };
+    let one: Buffer<f32> = gpu.zeros(1).expect("room");
+    let out: Buffer<bf16> = gpu.zeros(1).expect("room");
+    let (one, out) = (
+        Matrix::new(one.all(), 1, 1).expect("a"),
+        Matrix::new(out.all(), 1, 1).expect("c"),
+    );
+    let error = gemm(&gpu, Math::F32, one, one, out, Accumulate::Overwrite).expect_err("a refusal");
+    assert!(error.to_string().contains("bf16"), "{error}");
 }

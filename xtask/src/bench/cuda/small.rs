@@ -130,16 +130,16 @@ fn epochs<T: Product>(bench: &Bench, bank: &DeviceBank, products: Products) -> R
         weight_decay: 1e-5,
     };
     let train: TrainConfig = training(optimizer(1e-4), optimizer(2e-4));
-    let head = DeviceHead::upload(&bench.gpu, &Head::new(config, 0)?, products.math())?;
+    let head = DeviceHead::upload(&bench.gpu, &Head::new(config, 0)?)?;
     let mut step = DeviceStep::<T>::new(&head, bank, &train, products.math(), 0)?;
     let order: Vec<usize> = (0..bank.images()).collect();
     let steps = bank.images() / BATCH;
     let mut times = Vec::new();
     for round in 0..bench.rounds + 3 {
-        step.begin_epoch(&head, &order)?;
+        step.begin_epoch(&order)?;
         let start = bench.gpu.moment()?;
         for _ in 0..steps {
-            step.run(&head, bank, BATCH)?;
+            step.run(BATCH)?;
         }
         let end = bench.gpu.moment()?;
         let milliseconds = start.milliseconds_to(&end)? / steps as f64;

@@ -14,6 +14,7 @@ use candle_core::{Result, bail};
 use half::bf16;
 
 use self::filters::{Filters, PairedConv, padded};
+use super::gemm::Factor;
 use super::gpu::{Argument, Buffer, Captured, Element, Gpu, Grid, NULL, Span, arguments, int};
 use super::products::{Products, to_tf32};
 use crate::graph::{Activation, Conv, Graph, Node, Padding, ValueId};
@@ -317,7 +318,8 @@ impl Network {
 
     fn start(&self, plan: &mut Plan) -> Result<()> {
         if let Some(captured) = &plan.captured {
-            return captured.launch();
+            // SAFETY: the list was captured from this plan, which owns the buffers; the weights are the network's. Both are there.
+            return unsafe { captured.launch() };
         }
         // The first time loads the kernels, which a capture must not.
         self.launch_all(plan)?;
@@ -335,7 +337,7 @@ impl Network {
         }
     }
 
-    fn launch_nodes<T: Element>(&self, plan: &Plan, layers: &[Option<Layer<T>>], values: &[Buffer<T>]) -> Result<()> {
+    fn launch_nodes<T: Factor>(&self, plan: &Plan, layers: &[Option<Layer<T>>], values: &[Buffer<T>]) -> Result<()> {
         let of = |value: ValueId| values[plan.place[value.0]].all().address();
         let [batch, channels, height, width] = plan.input;
         let (images, into) = (plan.images.all(), of(ValueId::INPUT));
@@ -344,7 +346,7 @@ impl Network {
             let grid = Grid::over(batch * height * width.div_ceil(2));
             let [height, width] = [int("rows", height)?, int("columns", width)?];
             let arguments: [&dyn Argument; 6] = [&images, &into, &count, &image_channels, &height, &width];
-            let name = named::<T>("pixel_pairs_tf32", "pixel_pairs_bf16");
+            let name = T::named("pixel_pairs_tf32", "pixel_pairs_bf16");
             self.gpu.launch_overlapping("conv", name, grid, &arguments)?;
         } else {
             let name = self
@@ -369,7 +371,7 @@ impl Network {
                 (Node::MaxPool(pool), _) => {
                     let as_conv = (pool.kernel, pool.stride, pool.padding, Activation::Linear);
                     let shape = shape_of(as_conv, plan.shapes[pool.input.0], plan.shapes[made.0])?;
-                    let name = named::<T>("max_pool_f32", "max_pool_bf16");
+                    let name = T::named("max_pool_f32", "max_pool_bf16");
                     let [n, c, h, w] = plan.shapes[made.0];
                     let grid = Grid::over(n * h * w * padded(c) / 8);
                     self.gpu
@@ -381,7 +383,7 @@ impl Network {
         Ok(())
     }
 
-    fn convolve<T: Element>(
+    fn convolve<T: Factor>(
         &self,
         plan: &Plan,
         conv: &Conv,
@@ -419,10 +421,10 @@ impl Network {
                     ..shape
                 };
                 let name = match (self.gpu.has_warpgroup_products(), cut.channels) {
-                    (true, 64) => named::<T>("conv_tf32_warpgroup_64", "conv_bf16_warpgroup_64"),
-                    (true, _) => named::<T>("conv_tf32_warpgroup_128", "conv_bf16_warpgroup_128"),
-                    (false, 64) => named::<T>("conv_tf32_warp_64", "conv_bf16_warp_64"),
-                    (false, _) => named::<T>("conv_tf32_warp_128", "conv_bf16_warp_128"),
+                    (true, 64) => T::named("conv_tf32_warpgroup_64", "conv_bf16_warpgroup_64"),
+                    (true, _) => T::named("conv_tf32_warpgroup_128", "conv_bf16_warpgroup_128"),
+                    (false, 64) => T::named("conv_tf32_warp_64", "conv_bf16_warp_64"),
+                    (false, _) => T::named("conv_tf32_warp_128", "conv_bf16_warp_128"),
                 };
                 let staged = TILE_PIXELS * (cut.channels + 8) * size_of::<f32>();
                 let stages = STAGES * (TILE_PIXELS + cut.channels) * STAGE_DEPTH;
@@ -502,11 +504,6 @@ impl Cut {
             splits,
         }
     }
-}
-
-/// The name for values that lie in memory as `T`.
-fn named<T: Element>(f32_name: &'static str, bf16_name: &'static str) -> &'static str {
-    if T::SUFFIX == f32::SUFFIX { f32_name } else { bf16_name }
 }
 
 fn allocate<T: Element>(gpu: &Gpu, sizes: &[usize]) -> Result<Vec<Buffer<T>>> {
