@@ -183,7 +183,8 @@ __device__ __forceinline__ void conv_products(const ConvShape& s, const T* input
     DYNAMIC_SHARED(char, shared);
     let_next_launch_begin();
     const int rows = s.images * s.out_height * s.out_width;
-    const int first_row = blockIdx.y * TILE_M, first_column = blockIdx.x * TILE_N;
+    const int2 tile_of_block = block_of_two((s.out_channels + TILE_N - 1) / TILE_N);
+    const int first_row = tile_of_block.y * TILE_M, first_column = tile_of_block.x * TILE_N;
     const int pieces = s.kernel_rows * s.kernel_columns * (s.in_channels / VALUES<T>);
     const int all_tiles = (pieces + PIECES - 1) / PIECES;
     const int first_tile = int(int64_t(all_tiles) * blockIdx.z / s.splits);
@@ -279,7 +280,7 @@ __device__ __forceinline__ void conv_products(const ConvShape& s, const T* input
     float values[UNIT], added[UNIT], biases[UNIT];
 
     if (s.splits > 1) {
-        const size_t tile_index = size_t(blockIdx.y) * gridDim.x + blockIdx.x;
+        const size_t tile_index = blockIdx.x;
         float* partials = workspace + tile_index * s.splits * (TILE_M * TILE_N);
         __syncthreads();
 #pragma unroll
@@ -335,7 +336,7 @@ __device__ __forceinline__ void conv_products(const ConvShape& s, const T* input
     }
 }
 
-// Grid: (tiles of TILE_N channels, tiles of 128 pixels, splits); 256 threads; dynamic shared memory of STAGES stages, or
+// Grid: (tiles of TILE_N channels times tiles of 128 pixels, 1, splits); 256 threads; dynamic shared memory of STAGES stages, or
 // the staged tile where that is larger.
 #define CONV_PRODUCTS(NAME, T, TILE_N, WARPGROUPS)                                                                        \
     extern "C" __global__ void __launch_bounds__(THREADS, WARPGROUPS ? 2 : 1)                                             \
@@ -359,14 +360,16 @@ CONV_PRODUCTS(conv_tf32_warpgroup_128, Tf32, 128, true)
 constexpr int F32_TILE_N = 64;
 constexpr int F32_TILE_K = 16;
 
-// 128 pixels x 64 channels per block, 8 x 4 per thread. Grid: (tiles of 64 channels, tiles of 128 pixels); 256 threads.
-extern "C" __global__ void __launch_bounds__(THREADS)
+// 128 pixels x 64 channels per block, 8 x 4 per thread. Grid: tiles of 64 channels times tiles of 128 pixels; 256 threads,
+// whose registers leave room for three blocks on a processor.
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
     conv_f32(ConvShape s, const float* input, const float* weight, const float* bias, const float* residual, float* output) {
-    __shared__ float a[2][F32_TILE_K][TILE_M + 4];
-    __shared__ float b[2][F32_TILE_K][F32_TILE_N + 4];
+    __shared__ __align__(16) float a[2][F32_TILE_K][TILE_M + 4];
+    __shared__ __align__(16) float b[2][F32_TILE_K][F32_TILE_N + 4];
     let_next_launch_begin();
     const int rows = s.images * s.out_height * s.out_width;
-    const int first_row = blockIdx.y * TILE_M, first_column = blockIdx.x * F32_TILE_N;
+    const int2 tile_of_block = block_of_two((s.out_channels + F32_TILE_N - 1) / F32_TILE_N);
+    const int first_row = tile_of_block.y * TILE_M, first_column = tile_of_block.x * F32_TILE_N;
     const int depth = s.kernel_rows * s.kernel_columns * s.in_channels;
     const int tiles = (depth + F32_TILE_K - 1) / F32_TILE_K;
 

@@ -35,7 +35,7 @@ extern "C" __global__ void discriminator_statistics(const double* partials, int 
 // scores[row] = sum of leaky(gamma (z - mean) inverse + beta) output. One warp per row.
 extern "C" __global__ void discriminator_scores(const float* z, const float* units, float* scores, float slope, int rows,
                                                 int hidden) {
-    const int row = (blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = threadIdx.x % 32;
+    const int row = warp_of_grid(), lane = threadIdx.x % 32;
     if (row >= rows) return;
     const Units of(units, hidden);
     float sum = 0.0f;

@@ -45,11 +45,12 @@ __device__ __forceinline__ float at_noised(const Loss& loss, float score) {
 }
 
 // First sweep. partials [blocks of rows, 2 hidden]: sums of differences from the first row and of their squares.
-// Grid: (blocks of 128 units, blocks of rows); 128 threads.
+// Grid: blocks of 128 units times blocks of rows; 128 threads.
 extern "C" __global__ void hidden_sums(const float* z, const float* e, float* partials, int rows, int hidden) {
-    const int unit = blockIdx.x * blockDim.x + threadIdx.x;
+    const int2 block = block_of_two((hidden + blockDim.x - 1) / blockDim.x);
+    const int unit = block.x * blockDim.x + threadIdx.x;
     if (unit >= hidden) return;
-    const int begin = blockIdx.y * ROWS_PER_PARTIAL, end = min(begin + ROWS_PER_PARTIAL, rows);
+    const int begin = block.y * ROWS_PER_PARTIAL, end = min(begin + ROWS_PER_PARTIAL, rows);
     const float shift = z[unit];
     float first = 0.0f, second = 0.0f;
 #pragma unroll 4
@@ -59,8 +60,8 @@ extern "C" __global__ void hidden_sums(const float* z, const float* e, float* pa
         first += normal + noised;
         second += normal * normal + noised * noised;
     }
-    partials[size_t(blockIdx.y) * 2 * hidden + unit] = first;
-    partials[size_t(blockIdx.y) * 2 * hidden + hidden + unit] = second;
+    partials[size_t(block.y) * 2 * hidden + unit] = first;
+    partials[size_t(block.y) * 2 * hidden + hidden + unit] = second;
 }
 
 // Mean and deviation of every unit, and PyTorch's update of the running statistics. `bias` is the first layer's, folded.
@@ -181,7 +182,7 @@ extern "C" __global__ void hidden_back_bf16(const float* z, const float* e, Unit
 
 // out[h] = own[h] + sum over i of weight[h, i] bias[i]; `bias` may be null. One warp per unit.
 extern "C" __global__ void fold_bias(const float* own, const float* weight, const float* bias, float* out, int hidden, int dim) {
-    const int unit = (blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = threadIdx.x % 32;
+    const int unit = warp_of_grid(), lane = threadIdx.x % 32;
     if (unit >= hidden) return;
     double sum = 0.0;
     if (bias) {
@@ -209,12 +210,13 @@ extern "C" __global__ void inner_forward_bf16(float* values, const float* bias, 
 
 // Its way back: gradients through LeakyReLU, whose output has the sign of its input, a copy in the products' type, and sums
 // over 16 rows to partials [blocks of rows, 2 dim] (the second half zeros, so that `merge` serves here too).
-// Grid: (blocks of 128 channels, blocks of rows); 128 threads.
+// Grid: blocks of 128 channels times blocks of rows; 128 threads.
 template <typename T>
 __device__ __forceinline__ void inner_back(const float* gradient, const float* values, T* copy, float* partials, int rows, int dim) {
-    const int channel = blockIdx.x * blockDim.x + threadIdx.x;
+    const int2 block = block_of_two((dim + blockDim.x - 1) / blockDim.x);
+    const int channel = block.x * blockDim.x + threadIdx.x;
     if (channel >= dim) return;
-    const int begin = blockIdx.y * ROWS_PER_PARTIAL, end = min(begin + ROWS_PER_PARTIAL, rows);
+    const int begin = block.y * ROWS_PER_PARTIAL, end = min(begin + ROWS_PER_PARTIAL, rows);
     float sum = 0.0f;
     for (int row = begin; row < end; ++row) {
         const size_t at = size_t(row) * dim + channel;
@@ -222,8 +224,8 @@ __device__ __forceinline__ void inner_back(const float* gradient, const float* v
         copy[at] = from_float<T>(back);
         sum += back;
     }
-    partials[size_t(blockIdx.y) * 2 * dim + channel] = sum;
-    partials[size_t(blockIdx.y) * 2 * dim + dim + channel] = 0.0f;
+    partials[size_t(block.y) * 2 * dim + channel] = sum;
+    partials[size_t(block.y) * 2 * dim + dim + channel] = 0.0f;
 }
 extern "C" __global__ void inner_back_f32(const float* gradient, const float* values, float* copy, float* partials, int rows, int dim) {
     inner_back(gradient, values, copy, partials, rows, dim);
@@ -296,7 +298,7 @@ constexpr int TOTALS = 5;
 __device__ __forceinline__ double softplus(double x) { return (x > 0.0 ? x : 0.0) + log1p(exp(-fabs(x))); }
 
 // Last in a step: adds `share` of the loss, the mean scores and the fractions past the margins to `totals`, moves
-// `progress` on by `images`, and prepares Adam's next update (`first_update` of this training was 1). One block of 256.
+// `progress` on by `images`, and prepares Adam's next update; updates count from 1, and steps from 0. One block of 256.
 extern "C" __global__ void end_step(const float* normal_scores, const float* noised_scores, Loss loss, double share,
                                     double* totals, Progress* progress, AdamStep* steps, AdamRule adaptor, AdamRule discriminator,
                                     int images, int rows) {
@@ -339,7 +341,7 @@ extern "C" __global__ void end_step(const float* normal_scores, const float* noi
 // scores[row] = -sum of leaky(scale z + shift) output: the head in evaluation mode (Eq. 9). One warp per row.
 extern "C" __global__ void score_rows(const float* z, const float* scale, const float* shift, const float* output, float* scores,
                                       int rows, int hidden) {
-    const int row = (blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = threadIdx.x % 32;
+    const int row = warp_of_grid(), lane = threadIdx.x % 32;
     if (row >= rows) return;
     float sum = 0.0f;
 #pragma unroll 4

@@ -12,13 +12,14 @@ struct Band {
 
 constexpr int ROWS_PER_BLOCK = 8;
 
-// maps[n, height, width] of scores [n, h, w], and the largest score of each image (NaN where one is NaN). Grid: (blocks of
-// 8 output rows, n); dynamic shared memory: 8 w floats, and the image's score is found by the first block of each image.
+// maps[n, height, width] of scores [n, h, w], and the largest score of each image (NaN where one is NaN). Grid: blocks of
+// 8 output rows times n; dynamic shared memory: 8 w floats, and the image's score is found by the first block of each image.
 extern "C" __global__ void anomaly_maps(const float* scores, float* maps, float* image_scores, Band down, Band across, int h,
                                         int w, int height, int width) {
     DYNAMIC_SHARED(float, columns);
-    const float* image = scores + size_t(blockIdx.y) * h * w;
-    const int top = blockIdx.x * ROWS_PER_BLOCK, rows = min(ROWS_PER_BLOCK, height - top);
+    const int2 block = block_of_two((height + ROWS_PER_BLOCK - 1) / ROWS_PER_BLOCK);
+    const float* image = scores + size_t(block.y) * h * w;
+    const int top = block.x * ROWS_PER_BLOCK, rows = min(ROWS_PER_BLOCK, height - top);
     for (int index = threadIdx.x; index < rows * w; index += blockDim.x) {
         const int row = top + index / w, column = index % w;
         float sum = 0.0f;
@@ -34,9 +35,9 @@ extern "C" __global__ void anomaly_maps(const float* scores, float* maps, float*
         for (int i = 0; i < across.length[column]; ++i) {
             sum += across.weights[column * across.width + i] * columns[row * w + across.first[column] + i];
         }
-        maps[(size_t(blockIdx.y) * height + top + row) * width + column] = sum;
+        maps[(size_t(block.y) * height + top + row) * width + column] = sum;
     }
-    if (blockIdx.x != 0 || threadIdx.x >= 32) return;
+    if (block.x != 0 || threadIdx.x >= 32) return;
     float highest = -INFINITY;
     for (int index = threadIdx.x; index < h * w; index += 32) {
         if (image[index] > highest || isnan(image[index])) highest = image[index];
@@ -46,5 +47,5 @@ extern "C" __global__ void anomaly_maps(const float* scores, float* maps, float*
         const float other = __shfl_xor_sync(0xffffffffu, highest, offset);
         if (other > highest || isnan(other)) highest = other;
     }
-    if (threadIdx.x == 0) image_scores[blockIdx.y] = highest;
+    if (threadIdx.x == 0) image_scores[block.y] = highest;
 }

@@ -2,8 +2,8 @@
 //!
 //! A [`Graph`] is a list of nodes in the order they run. Node `i` reads values that exist before it and makes
 //! [`ValueId`] `i + 1`; value 0 is the image. Batch normalisation never appears: it is folded into the weights when a
-//! checkpoint is loaded. The same graph runs on the CPU engine ([`crate::engine`]) and through candle
-//! ([`crate::candle_graph`]), which is the reference and the GPU path.
+//! checkpoint is loaded. The same graph runs on the CPU engine ([`crate::engine`]), on a GPU
+//! (`crate::cuda::network`) and through candle ([`crate::candle_graph`]), which is the reference and the way to other devices.
 
 use thiserror::Error;
 

@@ -1,4 +1,4 @@
-//! Patch embedding through candle, on any of its devices: the GPU path of [`crate::patch`].
+//! Patch embedding through candle, on any of its devices: a second definition of [`crate::patch`].
 
 use candle_core::{Result, Tensor};
 

@@ -106,8 +106,11 @@ impl Sweeps {
     /// For up to `max_rows` normal rows.
     ///
     /// # Errors
-    /// Where the device has no room.
+    /// Where one of them is 0, or the device has no room.
     pub fn new(gpu: &Gpu, max_rows: usize, hidden: usize) -> Result<Sweeps> {
+        if max_rows == 0 || hidden == 0 {
+            bail!("{max_rows} rows of {hidden} hidden units have no statistics\n\nhint: both are at least 1");
+        }
         let unit = || gpu.zeros(hidden);
         Ok(Sweeps {
             hidden,
@@ -133,7 +136,7 @@ impl Sweeps {
     ) -> Result<()> {
         let rows = self.rows(z, e)?;
         let blocks = rows.div_ceil(ROWS_PER_PARTIAL);
-        let grid = Grid::blocks([self.hidden.div_ceil(UNITS_PER_BLOCK), blocks, 1], UNITS_PER_BLOCK);
+        let grid = Grid::blocks([self.hidden.div_ceil(UNITS_PER_BLOCK) * blocks, 1, 1], UNITS_PER_BLOCK);
         let (row_count, hidden) = (int("rows", rows)?, int("hidden units", self.hidden)?);
         let partials = self.partials.all();
         gpu.launch("head", "hidden_sums", grid, &[&z, &e, &partials, &row_count, &hidden])?;
@@ -423,6 +426,9 @@ pub fn fold_bias(
     out: Span<'_, f32>,
 ) -> Result<()> {
     let hidden = own.expect("the bias", out.len())?.len();
+    if hidden == 0 {
+        bail!("there are no hidden units to fold a bias into");
+    }
     let dim = weight.len() / hidden;
     weight.expect("the weight", hidden * dim)?;
     let bias = match bias {
@@ -481,10 +487,13 @@ pub fn inner_back<T: Factor>(
 ) -> Result<()> {
     copy.expect("the copy", gradient.len())?;
     values.expect("the activations", gradient.len())?;
+    if dim == 0 || !gradient.len().is_multiple_of(dim) {
+        bail!("{} gradients are no rows of {dim} channels", gradient.len());
+    }
     let rows = gradient.len() / dim;
     let blocks = rows.div_ceil(ROWS_PER_PARTIAL);
     let partials = partials.range(0..blocks * 2 * dim);
-    let grid = Grid::blocks([dim.div_ceil(UNITS_PER_BLOCK), blocks, 1], UNITS_PER_BLOCK);
+    let grid = Grid::blocks([dim.div_ceil(UNITS_PER_BLOCK) * blocks, 1, 1], UNITS_PER_BLOCK);
     let (rows, width) = (int("rows", rows)?, int("channels", dim)?);
     let name = T::named("inner_back_f32", "inner_back_bf16");
     gpu.launch(

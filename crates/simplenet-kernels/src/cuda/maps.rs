@@ -85,7 +85,7 @@ impl MapMaker {
             bail!("a grid of {w} patches in a row is wider than the map kernel takes");
         }
         let grid = Grid {
-            blocks: [height.div_ceil(ROWS_PER_BLOCK), n, 1],
+            blocks: [height.div_ceil(ROWS_PER_BLOCK) * n, 1, 1],
             threads: [256, 1],
             shared,
         };

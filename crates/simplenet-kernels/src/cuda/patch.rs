@@ -1,11 +1,14 @@
 //! Patch embedding on the GPU: [`crate::patch`] from feature maps in device memory to rows in device memory.
 
 use candle_core::{Result, bail};
+use half::bf16;
 
-use super::gpu::{Argument, Buffer, Gpu, Grid, Span, arguments, int};
-use super::network::DeviceMap;
+use super::gpu::{Argument, Buffer, Element, Gpu, Grid, Span, arguments, int};
+use super::network::{DeviceMap, Values};
 use crate::patch::adaptive_bins;
 
+/// What the kernel of the mean embedding reads and writes at a time, in bytes.
+const PIECE: u64 = 16;
 /// Channels of a block of the mean embedding.
 const MEAN_CHANNELS: usize = 128;
 /// Bytes of shared memory that every card since Ampere gives a block.
@@ -31,33 +34,82 @@ arguments!(PatchShape);
 /// [`crate::patch::mean_embed`]: rows `[n · h_0 · w_0, Σ c_i]`.
 ///
 /// # Errors
-/// Where there is no map, the patch size is even, or `rows` has another size.
+/// Where there is no map, one is empty, not as [`DeviceMap`] says or has more than 198 columns (a row of patches is made in shared
+/// memory), the patch size is even, or `rows` has another size.
 pub fn mean_embed(gpu: &Gpu, maps: &[DeviceMap<'_>], patch: usize, rows: Span<'_, f32>) -> Result<()> {
     let dim = maps.iter().map(|map| map.c).sum();
     let (first_map, _) = check(maps, patch, dim, rows)?;
+    // Views may begin anywhere.
+    let staged = match is_aligned(rows) {
+        true => None,
+        false => Some(gpu.zeros(rows.len())?),
+    };
+    let into = staged.as_ref().map_or(rows, Buffer::all);
     let mut first = 0;
     for map in maps {
         let shape = shape_of(map, first_map, patch, dim, first)?;
         let shared = map.w * MEAN_CHANNELS * size_of::<f32>();
         if shared > MOST_SHARED {
-            bail!("a feature map of {} columns is wider than the embedding takes", map.w);
+            bail!(
+                "a feature map has {} columns, and the mean embedding takes {}\n\nhint: use smaller images or a deeper layer",
+                map.w,
+                MOST_SHARED / (MEAN_CHANNELS * size_of::<f32>())
+            );
         }
         let grid = Grid {
             blocks: [map.n * first_map.h, map.c.div_ceil(MEAN_CHANNELS), 1],
             threads: [256, 1],
             shared,
         };
-        let (values, name) = map.values.for_kernel("mean_embed_f32", "mean_embed_bf16");
-        gpu.launch_overlapping("patch", name, grid, &[&shape, &values, &rows])?;
+        let copy = Copy::where_needed(gpu, map.values)?;
+        let (values, name) = copy.or(map.values).for_kernel("mean_embed_f32", "mean_embed_bf16");
+        gpu.launch_overlapping("patch", name, grid, &[&shape, &values, &into])?;
         first += map.c;
     }
-    Ok(())
+    match staged {
+        Some(staged) => gpu.copy(rows, staged.all()),
+        None => Ok(()),
+    }
+}
+
+/// A copy of values that begin where whole pieces do not. It is freed in the order of the stream, after who reads it.
+enum Copy {
+    None,
+    F32(Buffer<f32>),
+    Bf16(Buffer<bf16>),
+}
+
+impl Copy {
+    fn where_needed(gpu: &Gpu, values: Values<'_>) -> Result<Copy> {
+        fn copy<T: Element>(gpu: &Gpu, values: Span<'_, T>) -> Result<Buffer<T>> {
+            let copy = gpu.zeros(values.len())?;
+            gpu.copy(copy.all(), values)?;
+            Ok(copy)
+        }
+        Ok(match values {
+            Values::F32(values) if !is_aligned(values) => Copy::F32(copy(gpu, values)?),
+            Values::Bf16(values) if !is_aligned(values) => Copy::Bf16(copy(gpu, values)?),
+            Values::F32(_) | Values::Bf16(_) => Copy::None,
+        })
+    }
+
+    fn or<'a>(&'a self, values: Values<'a>) -> Values<'a> {
+        match self {
+            Copy::None => values,
+            Copy::F32(copy) => Values::F32(copy.all()),
+            Copy::Bf16(copy) => Values::Bf16(copy.all()),
+        }
+    }
+}
+
+fn is_aligned<T: Element>(span: Span<'_, T>) -> bool {
+    span.address().is_multiple_of(PIECE)
 }
 
 /// [`crate::patch::code_embed`]: rows `[n · h_0 · w_0, target_dim]`.
 ///
 /// # Errors
-/// Where there is no map, the patch size is even, or `rows` has another size.
+/// Where there is no map, one is empty or not as [`DeviceMap`] says, the patch size is even, or `rows` has another size.
 pub fn code_embed(
     gpu: &Gpu,
     maps: &[DeviceMap<'_>],
@@ -120,6 +172,26 @@ fn check<'a, 'm>(
     }
     if let Some(other) = maps.iter().find(|map| map.n != first.n) {
         bail!("a feature map is of {} images, the first one of {}", other.n, first.n);
+    }
+    for &DeviceMap {
+        n,
+        h,
+        w,
+        c,
+        pitch,
+        values,
+    } in maps
+    {
+        let len = match values {
+            Values::F32(values) => values.len(),
+            Values::Bf16(values) => values.len(),
+        };
+        if n * h * w * c == 0 || pitch < c || !pitch.is_multiple_of(8) || len != n * h * w * pitch {
+            bail!(
+                "{len} values are no feature map of {n} images, {h} rows, {w} columns and {c} channels with pitch {pitch}\n\nhint: \
+                 no side is 0, and the pitch is a multiple of 8 that all channels fit in"
+            );
+        }
     }
     let positions = first.n * first.h * first.w;
     rows.expect("the rows", positions * dim)?;

@@ -196,8 +196,9 @@ fn a_residual_network_is_its_definition_at_every_batch() {
 #[test]
 fn sums_that_blocks_share_are_whole_and_the_same_every_time() {
     let Some(gpu) = gpu() else { return };
-    // Few pixels and a deep sum: a tile's sum is split over many blocks, also where there are few processors.
-    for (out_channels, side) in [(64, 7), (256, 14)] {
+    // Few pixels and a deep sum: a tile's sum is split over many blocks, also where there are few processors. One tile, two
+    // of pixels, three of channels.
+    for (out_channels, side) in [(64, 7), (64, 14), (192, 7)] {
         let mut graph = Graph::new(512);
         let output = graph
             .conv(conv(ValueId::INPUT, (512, out_channels), 3, 1, 9))
@@ -207,6 +208,11 @@ fn sums_that_blocks_share_are_whole_and_the_same_every_time() {
         let images = values(shape.iter().product(), 11);
         for products in [Products::Tf32, Products::Bf16] {
             let network = Network::new(&gpu, &graph, &[output], products).expect("the output exists");
+            let splits = network.most_splits(shape).expect("a shape of images");
+            assert!(
+                splits > 1,
+                "{out_channels} channels of {side}×{side} pixels are not split"
+            );
             let run = || {
                 let maps = network.run(&images, shape, |maps| Ok(download(&gpu, &maps[0])));
                 maps.expect("the image fits")
@@ -287,4 +293,53 @@ fn every_value_is_rounded_to_tf32_as_on_the_processor() {
         .map(|at| to_tf32(images[at % 3 * area + at / 3]))
         .collect();
     assert_eq!(bits(found.expect("the image fits")), bits(expected));
+}
+
+#[test]
+fn of_no_images_there_are_empty_maps() {
+    let Some(gpu) = gpu() else { return };
+    let (graph, outputs) = residual_network();
+    for products in [Products::F32, Products::Tf32, Products::Bf16] {
+        let network = Network::new(&gpu, &graph, &outputs, products).expect("the outputs exist");
+        let sizes = |images: usize| {
+            let shape = [images, 3, 65, 48];
+            let made = network.run(&values(shape.iter().product(), 1), shape, |maps| {
+                let size = |map: &DeviceMap<'_>| (map.n, [map.h, map.w, map.c], download(&gpu, map).len());
+                Ok(maps.iter().map(size).collect::<Vec<_>>())
+            });
+            made.expect("the images fit")
+        };
+        for _ in 0..2 {
+            for (none, one) in sizes(0).into_iter().zip(sizes(1)) {
+                assert_eq!(none, (0, one.1, 0), "{products:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_network_forgets_nothing_from_shape_to_shape() {
+    let Some(gpu) = gpu() else { return };
+    let (graph, outputs) = residual_network();
+    let network = || Network::new(&gpu, &graph, &outputs, Products::Bf16).expect("the outputs exist");
+    let run = |network: &Network, [height, width]: [usize; 2]| {
+        let shape = [1, 3, height, width];
+        let images = values(shape.iter().product(), height as u64);
+        let made = network.run(&images, shape, |maps| {
+            Ok(maps.iter().map(|map| download(&gpu, map)).collect::<Vec<_>>())
+        });
+        made.expect("the image fits")
+    };
+    let shared = network();
+    // The first shape comes back while its plan is kept, with its launches captured; then after more shapes than are kept.
+    let small = [[40, 31], [17, 48], [40, 31]];
+    let many = (0..12).map(|more| [32 + more, 16]);
+    let again = [[40, 31], [17, 48]];
+    for size in small.into_iter().chain(many).chain(again) {
+        assert_eq!(run(&shared, size), run(&network(), size), "{size:?}");
+    }
+    let rerun = |height, width| shared.rerun([1, 3, height, width], |_| Ok(()));
+    rerun(17, 48).expect("the last image is there");
+    let error = rerun(32, 16).expect_err("long gone").to_string();
+    assert!(error.contains("[1, 3, 32, 16]"), "{error}");
 }

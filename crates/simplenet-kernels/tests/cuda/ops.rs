@@ -33,17 +33,28 @@ fn operations_are_those_of_the_processor() {
         tensor(&[2, 2, 2, 8], 3),
     ];
     for count in 1..=3 {
-        let on_gpu: Vec<Tensor> = maps[..count].iter().map(|map| channels_first(&there(map))).collect();
-        let maps: Vec<Tensor> = maps[..count].iter().map(channels_first).collect();
-        let pairs = [
-            (mean_embed(&maps, 3), mean_embed(&on_gpu, 3)),
-            (code_embed(&maps, 3, 11, 9), code_embed(&on_gpu, 3, 11, 9)),
-        ];
-        for (expected, found) in pairs {
-            let (expected, found) = (expected.expect("rows"), found.expect("rows"));
-            assert_eq!(found.dims(), expected.dims());
-            let distance = distance(&numbers(&found), &numbers(&expected));
-            assert!(distance < 1e-5, "{count} maps: {distance:e}");
+        let host: Vec<Tensor> = maps[..count].iter().map(channels_first).collect();
+        // As a whole tensor, and as a view that begins where four values do not.
+        for first in [0, 1] {
+            let view = |map: &Tensor| {
+                let zeros = Tensor::zeros(first, map.dtype(), &Device::Cpu)?;
+                let joined = Tensor::cat(&[&zeros, &map.flatten_all()?], 0)?.to_device(&device)?;
+                joined.narrow(0, first, map.elem_count())?.reshape(map.dims())
+            };
+            let on_gpu: Vec<Tensor> = maps[..count]
+                .iter()
+                .map(|map| channels_first(&view(map).expect("a view")))
+                .collect();
+            let pairs = [
+                (mean_embed(&host, 3), mean_embed(&on_gpu, 3)),
+                (code_embed(&host, 3, 11, 9), code_embed(&on_gpu, 3, 11, 9)),
+            ];
+            for (expected, found) in pairs {
+                let (expected, found) = (expected.expect("rows"), found.expect("rows"));
+                assert_eq!(found.dims(), expected.dims());
+                let distance = distance(&numbers(&found), &numbers(&expected));
+                assert!(distance < 1e-5, "{count} maps from value {first} on: {distance:e}");
+            }
         }
     }
     let odd = channels_first(&there(&tensor(&[1, 2, 2, 3], 7)));
@@ -67,6 +78,25 @@ fn operations_are_those_of_the_processor() {
         numbers(&features),
         "noise has the same bits everywhere"
     );
+}
+
+#[test]
+fn of_no_images_there_are_no_maps_and_no_patches() {
+    let Some(gpu) = gpu() else { return };
+    for device in [Device::Cpu, Device::Cuda(gpu.candle().clone())] {
+        let none_of = |shape: &[usize]| {
+            let some = tensor(shape, 1).to_device(&device).expect("an upload");
+            some.narrow(0, 0, 0).expect("a view")
+        };
+        let made = anomaly_maps(&none_of(&[2, 3, 4]), [12, 16], 1.0).expect("maps");
+        assert_eq!(made.dims(), [0, 12, 16], "{device:?}");
+        assert!(numbers(&made).is_empty());
+        let map = none_of(&[2, 7, 6, 16]).permute((0, 3, 1, 2)).expect("a view");
+        for made in [mean_embed(&[map.clone()], 3), code_embed(&[map.clone()], 3, 11, 9)] {
+            let error = made.expect_err("a refusal").to_string();
+            assert!(error.contains("0 images"), "{device:?}: {error}");
+        }
+    }
 }
 
 #[test]

@@ -25,7 +25,15 @@ fn padded(map: &FeatureMap) -> Vec<f32> {
         .collect()
 }
 
-fn with_maps<R>(gpu: &Gpu, maps: &[FeatureMap], is_bf16: bool, run: impl FnOnce(&[DeviceMap<'_>]) -> R) -> R {
+/// The maps on the device, each from value `first` of its memory on.
+fn with_maps<R>(
+    gpu: &Gpu,
+    maps: &[FeatureMap],
+    is_bf16: bool,
+    first: usize,
+    run: impl FnOnce(&[DeviceMap<'_>]) -> R,
+) -> R {
+    let padded = |map: &FeatureMap| [vec![1e9; first], padded(map)].concat();
     let wide: Vec<Buffer<f32>> = maps
         .iter()
         .map(|map| gpu.upload(&padded(map)).expect("an upload"))
@@ -42,8 +50,8 @@ fn with_maps<R>(gpu: &Gpu, maps: &[FeatureMap], is_bf16: bool, run: impl FnOnce(
         c: map.c,
         pitch: map.c.next_multiple_of(8),
         values: match is_bf16 {
-            true => Values::Bf16(narrow[at].all()),
-            false => Values::F32(wide[at].all()),
+            true => Values::Bf16(narrow[at].range(first..narrow[at].len())),
+            false => Values::F32(wide[at].range(first..wide[at].len())),
         },
     };
     let maps: Vec<DeviceMap<'_>> = maps.iter().enumerate().map(device).collect();
@@ -59,16 +67,20 @@ fn mean_embedding_is_that_of_the_processor() {
         vec![map([1, 4, 6, 16], 6)],
     ];
     for (case, maps) in cases.iter().enumerate() {
-        for (patch, is_bf16) in [(1, false), (3, false), (5, true), (9, false), (3, true)] {
+        let variants = [(1, false), (3, false), (5, true), (9, false), (3, true)];
+        // Maps and rows that begin where 16 bytes do, and others.
+        for ((patch, is_bf16), first) in variants.into_iter().flat_map(|variant| [(variant, 0), (variant, 1)]) {
             let host: Vec<&FeatureMap> = maps.iter().collect();
             let expected = patch::mean_embed(&host, patch).expect("rows");
-            let found = with_maps(&gpu, maps, is_bf16, |maps| {
-                let rows: Buffer<f32> = gpu.zeros(expected.data.len()).expect("room");
-                device::mean_embed(&gpu, maps, patch, rows.all()).expect("rows");
-                gpu.download(rows.all()).expect("a download")
+            let found = with_maps(&gpu, maps, is_bf16, first, |maps| {
+                let room: Buffer<f32> = gpu.upload(&vec![7.0; first + expected.data.len()]).expect("room");
+                let rows = room.range(first..room.len());
+                device::mean_embed(&gpu, maps, patch, rows).expect("rows");
+                gpu.download(room.all()).expect("a download")
             });
-            let distance = distance(&found, &expected.data);
-            assert!(distance < 2e-6, "case {case} p = {patch}: {distance:e}");
+            assert!(found[..first].iter().all(|&value| value == 7.0));
+            let distance = distance(&found[first..], &expected.data);
+            assert!(distance < 2e-6, "case {case} p = {patch} from {first}: {distance:e}");
         }
     }
 }
@@ -85,7 +97,7 @@ fn code_embedding_is_that_of_the_processor() {
         for (patch, is_bf16) in [(1, false), (3, false), (5, true)] {
             let host: Vec<&FeatureMap> = maps.iter().collect();
             let expected = patch::code_embed(&host, patch, *pretrain, *target).expect("rows");
-            let found = with_maps(&gpu, maps, is_bf16, |maps| {
+            let found = with_maps(&gpu, maps, is_bf16, 1, |maps| {
                 let rows: Buffer<f32> = gpu.upload(&vec![f32::NAN; expected.data.len()]).expect("room");
                 device::code_embed(&gpu, maps, patch, *pretrain, *target, rows.all()).expect("rows");
                 gpu.download(rows.all()).expect("a download")
@@ -93,5 +105,39 @@ fn code_embedding_is_that_of_the_processor() {
             let distance = distance(&found, &expected.data);
             assert!(distance < 2e-6, "case {case} p = {patch}: {distance:e}");
         }
+    }
+}
+
+#[test]
+fn maps_that_are_none_or_too_wide_are_refused() {
+    let Some(gpu) = gpu() else { return };
+    let values: Buffer<f32> = gpu.zeros(2 * 199 * 8).expect("room");
+    let refusal = |w, c, pitch, len: usize| {
+        let map = DeviceMap {
+            n: 1,
+            h: 1,
+            w,
+            c,
+            pitch,
+            values: Values::F32(values.range(0..len)),
+        };
+        let rows: Buffer<f32> = gpu.zeros(w * c).expect("room");
+        let made = device::mean_embed(&gpu, &[map], 1, rows.all());
+        made.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    assert_eq!(refusal(198, 8, 8, 198 * 8), "");
+    assert!(refusal(199, 8, 8, 199 * 8).contains("199 columns, and the mean embedding takes 198"));
+    for (w, c, pitch, len) in [
+        (4, 8, 8, 31),
+        (4, 8, 7, 28),
+        (4, 9, 8, 32),
+        (4, 8, 12, 48),
+        (0, 8, 8, 0),
+    ] {
+        let message = refusal(w, c, pitch, len);
+        assert!(
+            message.contains(&format!("{len} values are no feature map")),
+            "{message}"
+        );
     }
 }

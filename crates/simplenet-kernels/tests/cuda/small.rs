@@ -1,6 +1,7 @@
 //! Noise, maps and matrix products.
 
 use half::bf16;
+use simplenet_kernels::cuda::hidden::{Sweeps, fold_bias};
 use simplenet_kernels::cuda::maps::MapMaker;
 use simplenet_kernels::cuda::{Buffer, Gpu, Math, Matrix, gemm, noise as device};
 use simplenet_kernels::gemm::Accumulate;
@@ -49,6 +50,56 @@ fn maps_and_image_scores_are_those_of_the_processor() {
         let distance = distance(&gpu.download(maps.all()).expect("a download"), &expected);
         assert!(distance < 2e-6, "{from:?} to {to:?}: {distance:e}");
     }
+}
+
+#[test]
+fn more_images_than_a_grid_has_rows_get_their_maps() {
+    let Some(gpu) = gpu() else { return };
+    let count = 65_536 + 2;
+    let scores = values(count, 9);
+    let maker = MapMaker::new(&gpu, [1, 1], [1, 1], 0.0).expect("bands");
+    let on_device = gpu.upload(&scores).expect("an upload");
+    let (maps, images): (Buffer<f32>, Buffer<f32>) = (gpu.zeros(count).expect("room"), gpu.zeros(count).expect("room"));
+    maker
+        .run(&gpu, on_device.all(), maps.all(), images.all())
+        .expect("maps");
+    assert_eq!(gpu.download(maps.all()).expect("a download"), scores);
+    assert_eq!(gpu.download(images.all()).expect("a download"), scores);
+}
+
+#[test]
+fn more_rows_than_a_grid_has_blocks_have_their_mean() {
+    let Some(gpu) = gpu() else { return };
+    let rows = 16 * 65_536 + 1;
+    // All zeros but for the last row.
+    let mut z = vec![0.0_f32; rows];
+    z[rows - 1] = rows as f32;
+    let (z, e) = (gpu.upload(&z).expect("z"), gpu.zeros::<f32>(rows).expect("e"));
+    let sweeps = Sweeps::new(&gpu, rows, 1).expect("room");
+    let [gamma, bias, mean, var] = [1.0_f32, 0.0, 0.0, 1.0].map(|value| gpu.upload(&[value]).expect("an upload"));
+    sweeps
+        .statistics(
+            &gpu,
+            [z.all(), e.all()],
+            gamma.all(),
+            bias.all(),
+            [mean.all(), var.all()],
+        )
+        .expect("statistics");
+    // PyTorch's momentum of 0.1.
+    let mean = gpu.download(mean.all()).expect("a download")[0];
+    assert!((mean - 0.1).abs() < 1e-6, "{mean}");
+}
+
+#[test]
+fn a_hidden_layer_of_nothing_is_refused() {
+    let Some(gpu) = gpu() else { return };
+    for (rows, hidden) in [(0, 4), (4, 0)] {
+        let error = Sweeps::new(&gpu, rows, hidden).map(|_| ()).expect_err("a refusal");
+        assert!(error.to_string().contains("at least 1"), "{error}");
+    }
+    let none: Buffer<f32> = gpu.zeros(0).expect("room");
+    fold_bias(&gpu, none.all(), none.all(), None, none.all()).expect_err("a refusal");
 }
 
 #[test]

@@ -4,11 +4,15 @@
 //! they are f32, rounded to TF32 where they are stored. A convolution with its bias, residual and activation is one launch.
 //! For each shape of input there is a plan, made once: which buffer holds which value (buffers are shared by values that do
 //! not live at the same time), how each launch is cut, and, for small batches, where the time between launches would show,
-//! the whole list captured.
+//! the whole list captured. A plan holds memory for all activations of its shape, so only those of the shapes that were used
+//! last are kept.
+//!
+//! Where a convolution on matrix units has fewer tiles than the GPU has processors, several blocks share the sum of a tile
+//! ([`Network::most_splits`]): the same GPU gives the same bytes every time, another model may give others.
 
 mod filters;
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use candle_core::{Result, bail};
 use half::bf16;
@@ -28,6 +32,8 @@ const STAGE_DEPTH: usize = 128;
 const F32_TILE_CHANNELS: usize = 64;
 /// Batches up to this size are captured.
 const CAPTURED_BATCH: usize = 16;
+/// Shapes whose plans are kept; the one that was not used for longest makes room for the next.
+const PLANS: usize = 8;
 /// More blocks than this do not share a tile's sum: adding the parts up would cost more than they save.
 const MOST_SPLITS: usize = 16;
 
@@ -40,6 +46,7 @@ pub struct Network {
     weights: Weights,
     /// The node that reads the image as pairs of pixels, if any.
     paired: Option<usize>,
+    /// The one used last comes last.
     plans: Mutex<Vec<Plan>>,
 }
 
@@ -183,8 +190,20 @@ impl Network {
         self.products
     }
 
+    /// The most blocks that share a tile's sum in one of the convolutions, for input `[n, c, h, w]`; 1 where none is split.
+    /// It depends on the GPU's number of processors, and with it the rounding of the sums.
+    ///
+    /// # Errors
+    /// Where images of that shape do not fit the graph.
+    pub fn most_splits(&self, shape: [usize; 4]) -> Result<usize> {
+        let shapes = self.graph.shapes(shape).map_err(candle_core::Error::wrap)?;
+        let cuts = self.shared_sums(&shapes[..=self.nodes()]);
+        Ok(cuts.map(|cut| cut.splits).max().unwrap_or(1))
+    }
+
     /// Runs the network on host images `[n, c, h, w]`, row-major, and hands the outputs to `then`; they are overwritten by
-    /// the next call.
+    /// the next call. Of no images it hands on empty maps. The plans of the 8 shapes that were used last are kept; one more
+    /// waits for the device.
     ///
     /// # Errors
     /// Where the images do not fit the graph or the device, and those of `then`.
@@ -201,7 +220,17 @@ impl Network {
                 images.len()
             );
         }
-        self.with_plan(shape, |plan| {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if !used_last(&mut plans, shape) {
+            let plan = self.plan(shape)?;
+            if plans.len() >= PLANS {
+                // Nothing may run from what goes.
+                self.gpu.synchronize()?;
+                plans.remove(0);
+            }
+            plans.push(plan);
+        }
+        self.with_last(&mut plans, |plan| {
             self.gpu.write(plan.images.all(), images)?;
             self.start(plan)?;
             then(&self.maps(plan))
@@ -210,48 +239,40 @@ impl Network {
 
     /// Runs the network again on the images that the last [`Network::run`] of this shape left on the device: what a
     /// benchmark times.
+    ///
+    /// # Errors
+    /// Where there are none, or no longer, and those of [`Network::run`].
     pub fn rerun<R>(&self, shape: [usize; 4], then: impl FnOnce(&[DeviceMap<'_>]) -> Result<R>) -> Result<R> {
-        self.with_plan(shape, |plan| {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if !used_last(&mut plans, shape) {
+            bail!("no images of {shape:?} are on the device\n\nhint: `run` takes them there");
+        }
+        self.with_last(&mut plans, |plan| {
             self.start(plan)?;
             then(&self.maps(plan))
         })
     }
 
-    fn with_plan<R>(&self, shape: [usize; 4], work: impl FnOnce(&mut Plan) -> Result<R>) -> Result<R> {
-        let mut plans = self.plans.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let at = match plans.iter().position(|plan| plan.input == shape) {
-            Some(at) => at,
-            None => {
-                plans.push(self.plan(shape)?);
-                plans.len() - 1
-            }
-        };
-        work(&mut plans[at])
+    fn with_last<R>(&self, plans: &mut [Plan], work: impl FnOnce(&mut Plan) -> Result<R>) -> Result<R> {
+        match plans.last_mut() {
+            Some(plan) => work(plan),
+            None => bail!("there is no plan"),
+        }
     }
 
     fn plan(&self, input: [usize; 4]) -> Result<Plan> {
         let shapes = self.graph.shapes(input).map_err(candle_core::Error::wrap)?;
-        let nodes = match &self.weights {
-            Weights::F32(layers) => layers.len(),
-            Weights::Bf16(layers) => layers.len(),
-        };
-        let shapes = shapes[..=nodes].to_vec();
+        let shapes = shapes[..=self.nodes()].to_vec();
         let (place, sizes) = self.places(&shapes);
         let values = match &self.weights {
             Weights::F32(_) => Store::F32(allocate(&self.gpu, &sizes)?),
             Weights::Bf16(_) => Store::Bf16(allocate(&self.gpu, &sizes)?),
         };
         let (mut workspace, mut arrivals) = (0, 0);
-        if self.products != Products::F32 {
-            for (index, node) in self.graph.nodes()[..nodes].iter().enumerate() {
-                let Node::Conv(conv) = node else { continue };
-                let cut = self.cut(conv, shapes[index + 1]);
-                if conv.groups == 1 && cut.splits > 1 {
-                    let tiles = cut.pixel_tiles * cut.channel_tiles;
-                    workspace = workspace.max(tiles * cut.splits * TILE_PIXELS * cut.channels);
-                    arrivals = arrivals.max(tiles);
-                }
-            }
+        for cut in self.shared_sums(&shapes) {
+            let tiles = cut.pixel_tiles * cut.channel_tiles;
+            workspace = workspace.max(tiles * cut.splits * TILE_PIXELS * cut.channels);
+            arrivals = arrivals.max(tiles);
         }
         Ok(Plan {
             images: self.gpu.zeros(input.iter().product())?,
@@ -262,6 +283,26 @@ impl Network {
             shapes,
             values,
             place,
+        })
+    }
+
+    /// Nodes up to the last output.
+    fn nodes(&self) -> usize {
+        match &self.weights {
+            Weights::F32(layers) => layers.len(),
+            Weights::Bf16(layers) => layers.len(),
+        }
+    }
+
+    /// How the convolutions are cut whose tiles' sums are split, where values have these shapes.
+    fn shared_sums(&self, shapes: &[[usize; 4]]) -> impl Iterator<Item = Cut> {
+        let on_matrix_units = self.products != Products::F32;
+        let nodes = self.graph.nodes().iter().zip(&shapes[1..]);
+        nodes.filter_map(move |(node, &out)| match node {
+            Node::Conv(conv) if conv.groups == 1 && on_matrix_units => {
+                Some(self.cut(conv, out)).filter(|cut| cut.splits > 1)
+            }
+            Node::Conv(_) | Node::MaxPool(_) => None,
         })
     }
 
@@ -317,6 +358,9 @@ impl Network {
     }
 
     fn start(&self, plan: &mut Plan) -> Result<()> {
+        if plan.input[0] == 0 {
+            return Ok(());
+        }
         if let Some(captured) = &plan.captured {
             // SAFETY: the list was captured from this plan, which owns the buffers; the weights are the network's. Both are there.
             return unsafe { captured.launch() };
@@ -403,7 +447,11 @@ impl Network {
                 self.gpu.launch_overlapping("conv", name, grid, &arguments)
             }
             Layer::Dense { weight, bias } if self.products == Products::F32 => {
-                let blocks = [channels.div_ceil(F32_TILE_CHANNELS), pixels.div_ceil(TILE_PIXELS), 1];
+                let blocks = [
+                    channels.div_ceil(F32_TILE_CHANNELS) * pixels.div_ceil(TILE_PIXELS),
+                    1,
+                    1,
+                ];
                 let arguments: [&dyn Argument; 6] = [&shape, &input, &weight.all(), &bias.all(), &residual, &output];
                 self.gpu
                     .launch_overlapping("conv", "conv_f32", Grid::blocks(blocks, 256), &arguments)
@@ -429,7 +477,7 @@ impl Network {
                 let staged = TILE_PIXELS * (cut.channels + 8) * size_of::<f32>();
                 let stages = STAGES * (TILE_PIXELS + cut.channels) * STAGE_DEPTH;
                 let grid = Grid {
-                    blocks: [cut.channel_tiles, cut.pixel_tiles, cut.splits],
+                    blocks: [cut.channel_tiles * cut.pixel_tiles, 1, cut.splits],
                     threads: [256, 1],
                     shared: staged.max(stages),
                 };
@@ -471,6 +519,15 @@ impl Network {
     }
 }
 
+/// Puts the plan of that shape last; false where there is none.
+fn used_last(plans: &mut [Plan], shape: [usize; 4]) -> bool {
+    let at = plans.iter().position(|plan| plan.input == shape);
+    if let Some(at) = at {
+        plans[at..].rotate_left(1);
+    }
+    at.is_some()
+}
+
 /// How a convolution on matrix units is cut into blocks.
 struct Cut {
     /// Channels of a tile.
@@ -496,7 +553,9 @@ impl Cut {
         let stages = (conv.kernel * conv.kernel * padded(conv.in_channels)).div_ceil(depth);
         let tiles = pixel_tiles * channel_tiles;
         // Four stages at least for each block, or the sum costs more than it saves.
-        let splits = (processors / tiles).clamp(1, MOST_SPLITS).min((stages / 4).max(1));
+        let splits = (processors / tiles.max(1))
+            .clamp(1, MOST_SPLITS)
+            .min((stages / 4).max(1));
         Cut {
             channels,
             channel_tiles,
