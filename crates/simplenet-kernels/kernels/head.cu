@@ -3,6 +3,7 @@
 //
 // Pre-activations come as z [rows, hidden] of the normal features and e, what the noise adds to it; batch norm's statistics
 // are over z and z + e together. Every sum has a fixed order, so a step is a function of its arguments.
+#include "adam.cuh"
 #include "columns.cuh"
 #include "common.cuh"
 
@@ -241,26 +242,18 @@ extern "C" __global__ void merge_columns(const float* partials, int count, float
     if (threadIdx.y == 0 && column < width) sums[column] = float(both.x);
 }
 
-// What Adam needs to know about an update of one group of parameters; learning rate and bias correction in one.
-struct AdamStep {
-    float shrink, into_gradient, step_size, second_correction;
-};
-
 // Adam or AdamW on all parameters: the first `adaptor_count` by steps[0], the others by steps[1]; `copy` takes the new
-// parameters in the products' type, where it is not null. PyTorch's order of operations.
+// parameters in the products' type, where it is not null.
 template <typename T>
 __device__ __forceinline__ void adam(float* parameters, const float* gradients, float* firsts, float* seconds, T* copy,
                                      const AdamStep* steps, int adaptor_count, int count) {
     const int index = blockIdx.x * blockDim.x + threadIdx.x;
     if (index >= count) return;
     const AdamStep step = steps[index < adaptor_count ? 0 : 1];
-    float parameter = parameters[index];
-    const float gradient = gradients[index] + step.into_gradient * parameter;
-    const float first = 0.9f * firsts[index] + float(1.0 - 0.9) * gradient;
-    const float second = 0.999f * seconds[index] + float(1.0 - 0.999) * (gradient * gradient);
+    float first = firsts[index], second = seconds[index];
+    const float parameter = adam_updated(step, default_decay(), parameters[index], gradients[index], first, second);
     firsts[index] = first;
     seconds[index] = second;
-    parameter = step.shrink * parameter - step.step_size * (first / (sqrtf(second) / step.second_correction + 1e-8f));
     parameters[index] = parameter;
     if (copy) copy[index] = from_float<T>(parameter);
 }
@@ -288,8 +281,8 @@ __device__ __forceinline__ AdamStep adam_step(const AdamRule& rule, double updat
     AdamStep step;
     step.shrink = rule.decoupled ? float(1.0 - rule.learning_rate * rule.weight_decay) : 1.0f;
     step.into_gradient = rule.decoupled ? 0.0f : float(rule.weight_decay);
-    step.step_size = float(rule.learning_rate / (1.0 - pow(0.9, update)));
-    step.second_correction = float(sqrt(1.0 - pow(0.999, update)));
+    step.step_size = float(rule.learning_rate / (1.0 - pow(BETA1, update)));
+    step.second_correction = float(sqrt(1.0 - pow(BETA2, update)));
     return step;
 }
 

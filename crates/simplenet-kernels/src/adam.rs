@@ -39,7 +39,7 @@ impl Default for AdamConfig {
     }
 }
 
-/// What is the same for all parameters in an update, as `adam.cu` declares it of floats; learning rate and bias correction in
+/// What is the same for all parameters in an update, as `adam.cuh` declares it of floats; learning rate and bias correction in
 /// one.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +88,12 @@ impl<T: Real> AdamUpdate<T> {
             take_second: of(1.0 - beta2),
             eps: of(eps),
         }
+    }
+
+    /// What changes from update to update or differs between groups of parameters, as `AdamStep` of `adam.cuh` declares it.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn of_this_step(&self) -> [T; 4] {
+        [self.shrink, self.into_gradient, self.step_size, self.second_correction]
     }
 
     /// Updates all `parameters` and their two moments by their `gradients`, in one sweep over the four, which are equally

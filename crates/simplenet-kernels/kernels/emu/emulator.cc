@@ -4,6 +4,7 @@
 
 // In a namespace without linkage, the statics that shared memory is made of may share one section.
 namespace {
+#include "../adam.cuh"
 #include "../columns.cuh"
 #include "../common.cuh"
 #include "../hopper.cuh"
