@@ -88,9 +88,9 @@ __device__ __forceinline__ void store8(Tf32* to, const float (&from)[8]) {
 
 // Where this block is in a grid that has one dimension in place of two, because the second may be longer than the 65535 of a
 // grid: `x` of `across`, which runs fastest, and `y`.
-__device__ __forceinline__ int2 block_of_two(int across) {
-    const unsigned y = blockIdx.x / unsigned(across);
-    return make_int2(int(blockIdx.x - y * unsigned(across)), int(y));
+__device__ __forceinline__ int2 block_of_two(unsigned across) {
+    const unsigned y = blockIdx.x / across;
+    return make_int2(int(blockIdx.x - y * across), int(y));
 }
 
 // Which warp of the grid this thread is in; a number of the thread itself would not fit where every row has a warp.

@@ -183,7 +183,7 @@ __device__ __forceinline__ void conv_products(const ConvShape& s, const T* input
     DYNAMIC_SHARED(char, shared);
     let_next_launch_begin();
     const int rows = s.images * s.out_height * s.out_width;
-    const int2 tile_of_block = block_of_two((s.out_channels + TILE_N - 1) / TILE_N);
+    const int2 tile_of_block = block_of_two(unsigned(s.out_channels + TILE_N - 1) / TILE_N);
     const int first_row = tile_of_block.y * TILE_M, first_column = tile_of_block.x * TILE_N;
     const int pieces = s.kernel_rows * s.kernel_columns * (s.in_channels / VALUES<T>);
     const int all_tiles = (pieces + PIECES - 1) / PIECES;
@@ -360,15 +360,14 @@ CONV_PRODUCTS(conv_tf32_warpgroup_128, Tf32, 128, true)
 constexpr int F32_TILE_N = 64;
 constexpr int F32_TILE_K = 16;
 
-// 128 pixels x 64 channels per block, 8 x 4 per thread. Grid: tiles of 64 channels times tiles of 128 pixels; 256 threads,
-// whose registers leave room for three blocks on a processor.
-extern "C" __global__ void __launch_bounds__(THREADS, 3)
+// 128 pixels x 64 channels per block, 8 x 4 per thread. Grid: tiles of 64 channels times tiles of 128 pixels; 256 threads.
+extern "C" __global__ void __launch_bounds__(THREADS)
     conv_f32(ConvShape s, const float* input, const float* weight, const float* bias, const float* residual, float* output) {
     __shared__ __align__(16) float a[2][F32_TILE_K][TILE_M + 4];
     __shared__ __align__(16) float b[2][F32_TILE_K][F32_TILE_N + 4];
     let_next_launch_begin();
     const int rows = s.images * s.out_height * s.out_width;
-    const int2 tile_of_block = block_of_two((s.out_channels + F32_TILE_N - 1) / F32_TILE_N);
+    const int2 tile_of_block = block_of_two(unsigned(s.out_channels + F32_TILE_N - 1) / F32_TILE_N);
     const int first_row = tile_of_block.y * TILE_M, first_column = tile_of_block.x * F32_TILE_N;
     const int depth = s.kernel_rows * s.kernel_columns * s.in_channels;
     const int tiles = (depth + F32_TILE_K - 1) / F32_TILE_K;

@@ -17,7 +17,7 @@ constexpr int ROWS_PER_BLOCK = 8;
 extern "C" __global__ void anomaly_maps(const float* scores, float* maps, float* image_scores, Band down, Band across, int h,
                                         int w, int height, int width) {
     DYNAMIC_SHARED(float, columns);
-    const int2 block = block_of_two((height + ROWS_PER_BLOCK - 1) / ROWS_PER_BLOCK);
+    const int2 block = block_of_two(unsigned(height + ROWS_PER_BLOCK - 1) / ROWS_PER_BLOCK);
     const float* image = scores + size_t(block.y) * h * w;
     const int top = block.x * ROWS_PER_BLOCK, rows = min(ROWS_PER_BLOCK, height - top);
     for (int index = threadIdx.x; index < rows * w; index += blockDim.x) {

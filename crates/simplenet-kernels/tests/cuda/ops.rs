@@ -92,7 +92,8 @@ fn of_no_images_there_are_no_maps_and_no_patches() {
         assert_eq!(made.dims(), [0, 12, 16], "{device:?}");
         assert!(numbers(&made).is_empty());
         let map = none_of(&[2, 7, 6, 16]).permute((0, 3, 1, 2)).expect("a view");
-        for made in [mean_embed(&[map.clone()], 3), code_embed(&[map.clone()], 3, 11, 9)] {
+        let maps = std::slice::from_ref(&map);
+        for made in [mean_embed(maps, 3), code_embed(maps, 3, 11, 9)] {
             let error = made.expect_err("a refusal").to_string();
             assert!(error.contains("0 images"), "{device:?}: {error}");
         }
