@@ -58,9 +58,9 @@ fn median(gpu: &Gpu, rounds: usize, mut work: impl FnMut() -> Result<(), DeviceE
     let mut times = Vec::new();
     for _ in 0..rounds {
         gpu.synchronize()?;
-        let start = gpu.moment()?;
+        let start = gpu.record_event()?;
         work()?;
-        let end = gpu.moment()?;
+        let end = gpu.record_event()?;
         times.push(start.milliseconds_to(&end)?);
     }
     times.sort_by(f64::total_cmp);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use simplenet_kernels::cuda::hidden::{self, Adam, AdamRule, Counters, Loss, LossKind, Parameters, Sweeps, TOTALS};
 use simplenet_kernels::cuda::noise::{Source, gather};
-use simplenet_kernels::cuda::{Buffer, Captured, Math, Matrix, Span, gemm};
+use simplenet_kernels::cuda::{Buffer, LaunchGraph, Math, Matrix, Span, gemm};
 use simplenet_kernels::gemm::Accumulate;
 
 use super::bank::DeviceBank;
@@ -49,7 +49,7 @@ pub struct DeviceStep<'a, T: Product> {
     left: usize,
     counters: Counters,
     /// A launch list for each number of images that a step has had.
-    captured: Vec<(usize, Captured)>,
+    captured: Vec<(usize, LaunchGraph)>,
 }
 
 /// u and du of a two-layer adaptor, `[rows, dim]`.

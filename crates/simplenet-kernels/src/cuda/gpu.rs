@@ -71,17 +71,17 @@ pub struct Span<'a, T> {
 
 /// A list of launches that starts as one. It knows the addresses of the memory that its launches use, and does not keep that
 /// memory.
-pub struct Captured {
+pub struct LaunchGraph {
     graph: CudaGraph,
     /// Products use the workspace of its cuBLAS handle.
     _gpu: Gpu,
 }
 
 // SAFETY: CUDA lets any thread use a graph, one at a time: the type is not `Sync`.
-unsafe impl Send for Captured {}
+unsafe impl Send for LaunchGraph {}
 
 /// A moment on the device's own clock.
-pub struct Moment {
+pub struct Event {
     event: CudaEvent,
 }
 
@@ -285,17 +285,17 @@ impl Gpu {
     }
 
     /// Marks a moment in the stream.
-    pub fn moment(&self) -> Result<Moment> {
+    pub fn record_event(&self) -> Result<Event> {
         let flags = CUevent_flags::CU_EVENT_DEFAULT;
         let event = self.stream.record_event(Some(flags)).w()?;
-        Ok(Moment { event })
+        Ok(Event { event })
     }
 
     /// What `work` launches, as a list to launch again. `work` must not allocate, upload or download.
     ///
     /// # Errors
     /// Those of `work`, or of CUDA.
-    pub fn capture(&self, work: impl FnOnce() -> Result<()>) -> Result<Captured> {
+    pub fn capture(&self, work: impl FnOnce() -> Result<()>) -> Result<LaunchGraph> {
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream.begin_capture(mode).w()?;
         let done = work();
@@ -303,7 +303,7 @@ impl Gpu {
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0)).w();
         done?;
         match graph? {
-            Some(graph) => Ok(Captured {
+            Some(graph) => Ok(LaunchGraph {
                 graph,
                 _gpu: self.clone(),
             }),
@@ -479,7 +479,7 @@ impl<'a, T: Element> Span<'a, T> {
     }
 }
 
-impl Captured {
+impl LaunchGraph {
     /// Starts the list; does not wait.
     ///
     /// # Safety
@@ -493,9 +493,9 @@ impl Captured {
     }
 }
 
-impl Moment {
+impl Event {
     /// Milliseconds from this moment to a later one; waits for the later one.
-    pub fn milliseconds_to(&self, later: &Moment) -> Result<f64> {
+    pub fn milliseconds_to(&self, later: &Event) -> Result<f64> {
         Ok(f64::from(self.event.elapsed_ms(&later.event).w()?))
     }
 }

@@ -27,5 +27,5 @@ pub use candle_core::Error as DeviceError;
 pub use half::bf16;
 
 pub use self::gemm::{Factor, Math, Matrix, gemm};
-pub use self::gpu::{Buffer, Captured, Element, Gpu, Moment, Span};
+pub use self::gpu::{Buffer, Element, Event, Gpu, LaunchGraph, Span};
 pub use self::products::{Products, to_tf32};

@@ -137,11 +137,11 @@ fn epochs<T: Product>(bench: &Bench, bank: &DeviceBank, products: Products) -> R
     let mut times = Vec::new();
     for round in 0..bench.rounds + 3 {
         step.begin_epoch(&order)?;
-        let start = bench.gpu.moment()?;
+        let start = bench.gpu.record_event()?;
         for _ in 0..steps {
             step.run(BATCH)?;
         }
-        let end = bench.gpu.moment()?;
+        let end = bench.gpu.record_event()?;
         let milliseconds = start.milliseconds_to(&end)? / steps as f64;
         if round >= 3 {
             times.push(Duration::from_secs_f64(milliseconds / 1e3));

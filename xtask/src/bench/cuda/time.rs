@@ -16,9 +16,9 @@ pub(super) fn on_device(gpu: &Gpu, rounds: usize, mut work: impl FnMut() -> Resu
     gpu.synchronize()?;
     let mut moments = Vec::with_capacity(rounds);
     for _ in 0..rounds {
-        let start = gpu.moment()?;
+        let start = gpu.record_event()?;
         work()?;
-        moments.push((start, gpu.moment()?));
+        moments.push((start, gpu.record_event()?));
     }
     let mut times = Vec::with_capacity(rounds);
     for (start, end) in moments {

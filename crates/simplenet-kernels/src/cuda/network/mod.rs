@@ -19,7 +19,7 @@ use half::bf16;
 
 use self::filters::{Filters, PairedConv, padded};
 use super::gemm::Factor;
-use super::gpu::{Argument, Buffer, Captured, Element, Gpu, Grid, NULL, Span, arguments, int};
+use super::gpu::{Argument, Buffer, Element, Gpu, Grid, LaunchGraph, NULL, Span, arguments, int};
 use super::products::{Products, to_tf32};
 use crate::graph::{Activation, Conv, Graph, Node, Padding, ValueId};
 
@@ -108,7 +108,7 @@ struct Plan {
     place: Vec<usize>,
     workspace: Buffer<f32>,
     arrivals: Buffer<i32>,
-    captured: Option<Captured>,
+    captured: Option<LaunchGraph>,
 }
 
 enum Store {
