@@ -225,3 +225,23 @@ fn a_line_whose_pictures_have_changed_is_warned_of() {
         );
     }
 }
+
+/// With `--settle 0` a file may change while it is judged. What it was then is not logged, and what it has become is.
+#[test]
+fn a_file_that_changes_while_it_is_judged_is_judged_in_the_end() {
+    let (folder, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("a.png");
+    std::fs::copy(factory().test("good/000.png"), &path).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    let mut child = watch(folder.path(), out.path(), &["--settle", "0", "--once"])
+        .spawn()
+        .unwrap();
+    // Faster than a picture is judged, and longer than the program takes to start.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(1) && child.try_wait().unwrap().is_none() {
+        file.set_modified(std::time::SystemTime::now()).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(child.wait().unwrap().success());
+    assert!(!log(out.path()).is_empty());
+}
