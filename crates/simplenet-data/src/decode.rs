@@ -64,19 +64,16 @@ impl Rgb8 {
 }
 
 impl Gray8 {
-    /// Decodes a file as [`Rgb8::open`] does, then takes Pillow's luma: `(19595 R + 38470 G + 7471 B + 2^15) >> 16`.
-    pub fn open(path: impl AsRef<Path>) -> Result<Gray8> {
-        let path = path.as_ref();
-        Gray8::decode(&read(path)?, path)
-    }
-
-    /// Decodes the bytes of an image file as [`Gray8::open`] does. `name` stands in errors.
+    /// Decodes the bytes of an image file as [`Rgb8::decode`] does, then takes Pillow's luma:
+    /// `(19595 R + 38470 G + 7471 B + 2^15) >> 16`. `name` stands in errors.
     pub fn decode(bytes: &[u8], name: impl AsRef<Path>) -> Result<Gray8> {
         Gray8::of(&Rgb8::decode(bytes, name)?)
     }
 
-    /// Decodes a mask: as [`Gray8::open`], but one of 16 bits that only uses the lower 8 is refused. Its upper 8 are all
-    /// there is of it, so it would be black without a word.
+    /// Decodes the file of a mask as [`Gray8::decode`] does.
+    ///
+    /// Fails as [`Rgb8::open`], and for one of 16 bits that only uses the lower 8: the upper 8 are all that is taken, so it
+    /// would be black without a word.
     pub fn open_mask(path: impl AsRef<Path>) -> Result<Gray8> {
         let path = path.as_ref();
         let image = decode(&read(path)?, path)?;

@@ -378,22 +378,24 @@ impl Seen<'_> {
             labelled.filter(|(image, _)| wanted(image)).map(|(_, map)| map)
         };
         let first = chosen().next()?.geometry;
-        let within = match &self.detector.roi {
-            Some(roi) => (0..first.rows * first.columns)
-                .map(|pixel| roi.is_inside(pixel))
-                .collect(),
-            None => vec![true; first.rows * first.columns],
-        };
-        let marks = |map: &LabelledMap| map.mask.iter().zip(&within).any(|(mask, within)| *mask && *within);
+        let roi = self.detector.roi.as_ref();
+        let is_judged = |pixel: usize| roi.is_none_or(|roi| roi.is_inside(pixel));
+        let marks = |map: &LabelledMap| (map.mask.iter().enumerate()).any(|(pixel, mask)| *mask && is_judged(pixel));
+        let count = chosen().count();
         chosen().any(marks).then(|| Pixels {
             shape: MapShape {
-                images: chosen().count(),
+                images: count,
                 height: first.rows,
                 width: first.columns,
             },
             maps: chosen().flat_map(|map| &map.values).copied().collect(),
             masks: chosen().flat_map(|map| &map.mask).copied().collect(),
-            within: self.detector.roi.as_ref().map(|_| within.repeat(chosen().count())),
+            within: roi.map(|roi| {
+                let of_one: Vec<bool> = (0..first.rows * first.columns)
+                    .map(|pixel| roi.is_inside(pixel))
+                    .collect();
+                of_one.repeat(count)
+            }),
         })
     }
 }
@@ -409,15 +411,10 @@ struct Pixels {
 
 impl Pixels {
     fn metrics(&self, limit: f64) -> Result<TestPixelMetrics, Error> {
-        let Pixels {
-            shape,
-            maps,
-            masks,
-            within,
-        } = self;
-        let metrics = match within {
-            Some(within) => pixel_metrics_within(maps, masks, within, *shape, limit)?,
-            None => pixel_metrics(maps, masks, *shape, limit)?,
+        let (maps, masks) = (&self.maps, &self.masks);
+        let metrics = match &self.within {
+            Some(within) => pixel_metrics_within(maps, masks, within, self.shape, limit)?,
+            None => pixel_metrics(maps, masks, self.shape, limit)?,
         };
         Ok(TestPixelMetrics {
             pixel_auroc: metrics.auroc,
@@ -428,15 +425,9 @@ impl Pixels {
     }
 
     fn curve(&self) -> Result<Vec<CurvePoint>, Error> {
-        let Pixels {
-            shape,
-            maps,
-            masks,
-            within,
-        } = self;
-        Ok(match within {
-            Some(within) => pro_curve_within(maps, masks, within, *shape, POINTS)?,
-            None => pro_curve(maps, masks, *shape, POINTS)?,
+        Ok(match &self.within {
+            Some(within) => pro_curve_within(&self.maps, &self.masks, within, self.shape, POINTS)?,
+            None => pro_curve(&self.maps, &self.masks, self.shape, POINTS)?,
         })
     }
 }
