@@ -50,175 +50,164 @@ impl TileConfig {
     }
 }
 
-/// Sums of two groups of rows × two vectors of columns, between the tiles and what follows.
-#[repr(C, align(64))]
-pub(crate) struct Sums(pub(crate) [[[[f32; 16]; ROWS]; 2]; 2]);
-
-/// The tile registers of this thread, set up for some numbers of rows. Nothing but the code here uses them, so they keep
-/// what they hold from one block of assembly to the next.
-pub(crate) struct Tiles {
-    rows: [usize; 2],
+/// Where sums of one or two groups of rows and 32 columns lie: row after row, the second group after [`ROWS`] rows.
+#[derive(Clone, Copy)]
+pub(crate) struct SumsAt {
+    pub(crate) at: *mut f32,
+    /// Elements from row to row.
+    pub(crate) pitch: usize,
 }
 
-/// Factors of a product of two groups of rows and 32 columns.
-pub(crate) struct Factors<'a> {
+/// Factors of one piece of a product: [`TERMS`] terms of one or two groups of rows and 32 columns.
+pub(crate) struct Factors {
     /// Where each group of rows begins.
     pub(crate) left: [*const bf16; 2],
     /// Elements from row to row.
-    pub(crate) left_stride: usize,
-    /// Where, relative to the rows' begin, the pieces of [`TERMS`] terms begin that the reduction consists of; not empty.
-    pub(crate) pieces: &'a [usize],
+    pub(crate) left_pitch: usize,
     /// For each two terms, 32 pairs: one for each column.
     pub(crate) right: *const bf16,
-    /// What is fetched into the L2 cache meanwhile, `ahead_step` elements per piece: a right factor that is needed soon. Any
-    /// address will do.
-    pub(crate) ahead: *const bf16,
-    pub(crate) ahead_step: usize,
 }
 
-impl Tiles {
-    /// Sets the registers up for groups of 1 to 16 rows; the second may be empty.
-    ///
-    /// # Safety
-    /// The processor has AMX and the process may use it.
-    pub(crate) unsafe fn new(rows: [usize; 2]) -> Tiles {
-        let mut tiles = Tiles { rows: [0; 2] };
-        // SAFETY: the caller's promise.
-        unsafe { tiles.set_up(rows) };
-        tiles
-    }
+/// Sets this thread's registers up for groups of 1 to 16 rows; the second may be empty. Takes as long as six products.
+/// Nothing but the code here uses the registers, so they keep what they hold from one function to the next.
+///
+/// # Safety
+/// The processor has AMX and the process may use it.
+pub(crate) unsafe fn configure(rows: [usize; 2]) {
+    debug_assert!((1..=ROWS).contains(&rows[0]) && rows[1] <= ROWS);
+    let config = TileConfig::new(rows);
+    // SAFETY: reads 64 bytes.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, readonly)) };
+}
 
-    /// The same again, where the numbers differ.
-    ///
-    /// # Safety
-    /// As for [`Tiles::new`].
-    #[inline(always)]
-    pub(crate) unsafe fn set_up(&mut self, rows: [usize; 2]) {
-        if self.rows == rows {
-            return;
-        }
-        debug_assert!((1..=ROWS).contains(&rows[0]) && rows[1] <= ROWS);
-        self.rows = rows;
-        let config = TileConfig::new(rows);
-        // SAFETY: reads 64 bytes.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, readonly)) };
-    }
+/// Gives the registers back.
+///
+/// # Safety
+/// The processor has AMX and the process may use it.
+pub(crate) unsafe fn release() {
+    // SAFETY: touches nothing else.
+    unsafe { asm!("tilerelease", options(nostack, nomem)) };
+}
 
-    /// Sets `sums` to the product, or adds the product to them.
-    ///
-    /// # Safety
-    /// For each row that the registers are set up for, and each piece, [`TERMS`] elements can be read; `right` holds
-    /// `pieces.len()` times 1024 elements. `sums` is valid, and written before if it is added to.
-    #[inline(always)]
-    pub(crate) unsafe fn multiply(&mut self, factors: &Factors<'_>, sums: *mut Sums, add: bool) {
-        // Both groups of rows of the right factor are 128 bytes: two vectors of 16 pairs of bf16. Those of sums are 64.
-        // SAFETY: as the caller promises.
-        unsafe {
-            if self.rows[1] > 0 {
-                asm!(
-                    "test {b}, {b}",
-                    "jnz 4f",
-                    "tilezero tmm0",
-                    "tilezero tmm1",
-                    "tilezero tmm2",
-                    "tilezero tmm3",
-                    "jmp 2f",
-                    "4:",
-                    "tileloadd tmm0, [{sums} + {line}]",
-                    "tileloadd tmm1, [{sums} + {line} + 1024]",
-                    "tileloadd tmm2, [{sums} + {line} + 2048]",
-                    "tileloadd tmm3, [{sums} + {line} + 3072]",
-                    "2:",
-                    "mov {a}, [{pieces}]",
-                    "tileloadd tmm6, [{right} + 2 * {line}]",
-                    "lea {b}, [{first} + 2 * {a}]",
-                    "tileloadd tmm4, [{b} + {pitch}]",
-                    "prefetcht1 [{ahead}]",
-                    "prefetcht1 [{ahead} + 64]",
-                    "prefetcht1 [{ahead} + 128]",
-                    "tileloadd tmm7, [{right} + 2 * {line} + 64]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "lea {b}, [{second} + 2 * {a}]",
-                    "tileloadd tmm5, [{b} + {pitch}]",
-                    "prefetcht1 [{ahead} + 192]",
-                    "prefetcht1 [{ahead} + 256]",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tdpbf16ps tmm3, tmm5, tmm7",
-                    "add {pieces}, 8",
-                    "add {right}, 2048",
-                    "add {ahead}, {step}",
-                    "cmp {pieces}, {end}",
-                    "jne 2b",
-                    "tilestored [{sums} + {line}], tmm0",
-                    "tilestored [{sums} + {line} + 1024], tmm1",
-                    "tilestored [{sums} + {line} + 2048], tmm2",
-                    "tilestored [{sums} + {line} + 3072], tmm3",
-                    first = in(reg) factors.left[0],
-                    second = in(reg) factors.left[1],
-                    pitch = in(reg) factors.left_stride * 2,
-                    pieces = inout(reg) factors.pieces.as_ptr() => _,
-                    end = in(reg) factors.pieces.as_ptr_range().end,
-                    right = inout(reg) factors.right => _,
-                    ahead = inout(reg) factors.ahead => _,
-                    step = in(reg) factors.ahead_step * 2,
-                    sums = in(reg) sums,
-                    line = in(reg) 64usize,
-                    a = out(reg) _,
-                    b = inout(reg) usize::from(add) => _,
-                    options(nostack),
-                );
-            } else {
-                asm!(
-                    "test {b}, {b}",
-                    "jnz 4f",
-                    "tilezero tmm0",
-                    "tilezero tmm1",
-                    "jmp 2f",
-                    "4:",
-                    "tileloadd tmm0, [{sums} + {line}]",
-                    "tileloadd tmm1, [{sums} + {line} + 1024]",
-                    "2:",
-                    "mov {b}, [{pieces}]",
-                    "tileloadd tmm6, [{right} + 2 * {line}]",
-                    "lea {b}, [{first} + 2 * {b}]",
-                    "tileloadd tmm4, [{b} + {pitch}]",
-                    "prefetcht1 [{ahead}]",
-                    "prefetcht1 [{ahead} + 64]",
-                    "prefetcht1 [{ahead} + 128]",
-                    "prefetcht1 [{ahead} + 192]",
-                    "prefetcht1 [{ahead} + 256]",
-                    "tileloadd tmm7, [{right} + 2 * {line} + 64]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
-                    "add {pieces}, 8",
-                    "add {right}, 2048",
-                    "add {ahead}, {step}",
-                    "cmp {pieces}, {end}",
-                    "jne 2b",
-                    "tilestored [{sums} + {line}], tmm0",
-                    "tilestored [{sums} + {line} + 1024], tmm1",
-                    first = in(reg) factors.left[0],
-                    pitch = in(reg) factors.left_stride * 2,
-                    pieces = inout(reg) factors.pieces.as_ptr() => _,
-                    end = in(reg) factors.pieces.as_ptr_range().end,
-                    right = inout(reg) factors.right => _,
-                    ahead = inout(reg) factors.ahead => _,
-                    step = in(reg) factors.ahead_step * 2,
-                    sums = in(reg) sums,
-                    line = in(reg) 64usize,
-                    b = inout(reg) usize::from(add) => _,
-                    options(nostack),
-                );
-            }
+/// Begins the sums of `GROUPS` groups of rows, 1 or 2, with zero.
+///
+/// # Safety
+/// The registers are set up for these groups.
+#[inline(always)]
+pub(crate) unsafe fn zero<const GROUPS: usize>() {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("tilezero tmm0", "tilezero tmm1", options(nostack, nomem));
+        if GROUPS == 2 {
+            asm!("tilezero tmm2", "tilezero tmm3", options(nostack, nomem));
         }
     }
 }
 
-impl Drop for Tiles {
-    fn drop(&mut self) {
-        // SAFETY: the registers are set up, so the processor has them.
-        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+/// Begins the sums of `GROUPS` groups of rows with what lies in memory.
+///
+/// # Safety
+/// The registers are set up for these groups, and `sums` is valid for their rows.
+#[inline(always)]
+pub(crate) unsafe fn load<const GROUPS: usize>(sums: SumsAt) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "tileloadd tmm0, [{at} + {pitch}]",
+            "tileloadd tmm1, [{at} + {pitch} + 64]",
+            at = in(reg) sums.at,
+            pitch = in(reg) sums.pitch * 4,
+            options(nostack, readonly),
+        );
+        if GROUPS == 2 {
+            asm!(
+                "tileloadd tmm2, [{at} + {pitch}]",
+                "tileloadd tmm3, [{at} + {pitch} + 64]",
+                at = in(reg) sums.at.wrapping_add(ROWS * sums.pitch),
+                pitch = in(reg) sums.pitch * 4,
+                options(nostack, readonly),
+            );
+        }
+    }
+}
+
+/// Adds the product of one piece to the sums, and fetches three lines that lie `ahead`, 128 bytes from one another, into the
+/// L2 cache; the processor fetches their neighbours with them. Any address will do.
+///
+/// # Safety
+/// The registers are set up for `GROUPS` groups; for each of their rows [`TERMS`] elements can be read; `right` holds 1024.
+#[inline(always)]
+pub(crate) unsafe fn multiply_add<const GROUPS: usize>(factors: &Factors, ahead: *const bf16) {
+    // Loads between products, so that neither unit waits for the other. Both groups of rows of the right factor are 128 bytes:
+    // two vectors of 16 pairs of bf16.
+    // SAFETY: the caller's promise.
+    unsafe {
+        if GROUPS == 2 {
+            asm!(
+                "tileloadd tmm6, [{right} + 2 * {line}]",
+                "tileloadd tmm4, [{first} + {pitch}]",
+                "prefetcht1 [{ahead}]",
+                "prefetcht1 [{ahead} + 128]",
+                "tileloadd tmm7, [{right} + 2 * {line} + 64]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm5, [{second} + {pitch}]",
+                "prefetcht1 [{ahead} + 256]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                first = in(reg) factors.left[0],
+                second = in(reg) factors.left[1],
+                pitch = in(reg) factors.left_pitch * 2,
+                right = in(reg) factors.right,
+                line = in(reg) 64usize,
+                ahead = in(reg) ahead,
+                options(nostack, readonly),
+            );
+        } else {
+            asm!(
+                "tileloadd tmm6, [{right} + 2 * {line}]",
+                "tileloadd tmm4, [{first} + {pitch}]",
+                "prefetcht1 [{ahead}]",
+                "prefetcht1 [{ahead} + 128]",
+                "prefetcht1 [{ahead} + 256]",
+                "tileloadd tmm7, [{right} + 2 * {line} + 64]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                first = in(reg) factors.left[0],
+                pitch = in(reg) factors.left_pitch * 2,
+                right = in(reg) factors.right,
+                line = in(reg) 64usize,
+                ahead = in(reg) ahead,
+                options(nostack, readonly),
+            );
+        }
+    }
+}
+
+/// Writes the sums of `GROUPS` groups of rows to memory.
+///
+/// # Safety
+/// The registers are set up for these groups, and `sums` is valid for their rows.
+#[inline(always)]
+pub(crate) unsafe fn store<const GROUPS: usize>(sums: SumsAt) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "tilestored [{at} + {pitch}], tmm0",
+            "tilestored [{at} + {pitch} + 64], tmm1",
+            at = in(reg) sums.at,
+            pitch = in(reg) sums.pitch * 4,
+            options(nostack),
+        );
+        if GROUPS == 2 {
+            asm!(
+                "tilestored [{at} + {pitch}], tmm2",
+                "tilestored [{at} + {pitch} + 64], tmm3",
+                at = in(reg) sums.at.wrapping_add(ROWS * sums.pitch),
+                pitch = in(reg) sums.pitch * 4,
+                options(nostack),
+            );
+        }
     }
 }
 

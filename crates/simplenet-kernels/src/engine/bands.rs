@@ -1,8 +1,8 @@
-//! Three steps as one, a band of rows at a time: a dense convolution, the depthwise one that reads it, and the 1×1 one after
-//! that, as in an inverted residual block.
+//! Three steps as one, a band of rows at a time: a dense convolution, one that reads it, and the 1×1 one after that, as in an
+//! inverted residual block and in a bottleneck.
 //!
-//! What is between them is several times as large as what goes in and comes out. Whole, it would be written to memory and
-//! read back; a band of it stays in the L2 cache. Every output is the same chain of additions, so the bytes are too.
+//! Where what is between them does not fit the L2 cache, it would be written to memory and read back; a band of it stays there.
+//! Every output is the same chain of additions, so the bytes are too.
 
 use std::ops::Range;
 
@@ -61,7 +61,10 @@ fn band<T: Element>(network: &Network<T>, places: &[Place], index: usize) -> Opt
         return None;
     };
     let kinds = [&first.work, &middle.work, &last.work];
-    if !matches!(kinds, [Work::Dense(_), Work::Depthwise(_), Work::Dense(_)]) {
+    if !matches!(
+        kinds,
+        [Work::Dense(_), Work::Depthwise(_) | Work::Dense(_), Work::Dense(_)]
+    ) {
         return None;
     }
     // The values between are nobody else's.
@@ -84,7 +87,7 @@ fn band<T: Element>(network: &Network<T>, places: &[Place], index: usize) -> Opt
     let rows = (BAND_BYTES / of_a_row).clamp(2, narrow.height.max(2));
     let line = 64 / size_of::<T>();
     let window_rows = (rows - 1) * middle.stride + middle.kernel;
-    let wide_len = (window_rows * wide.row).next_multiple_of(line);
+    let wide_len = (window_rows * wide.row + wide.slack).next_multiple_of(line);
     let narrow_len = (rows * narrow.row + narrow.slack).next_multiple_of(line);
     Some(Band {
         rows,
@@ -110,9 +113,7 @@ pub(super) fn run<T: Element>(
         &network.steps[index + 1],
         &network.steps[index + 2],
     );
-    let (Work::Dense(widen), Work::Depthwise(depthwise), Work::Dense(narrow), Some(band)) =
-        (&first.work, &middle.work, &last.work, &plan.bands[index])
-    else {
+    let (Work::Dense(widen), Work::Dense(narrow), Some(band)) = (&first.work, &last.work, &plan.bands[index]) else {
         unreachable!("the plan has found three such steps here");
     };
     let height = plan.places[last.output].height;
@@ -134,17 +135,31 @@ pub(super) fn run<T: Element>(
                 if !new.is_empty() {
                     On::new(network, plan, &places, index, arena).dense(widen, new, &widen.blocks);
                 }
+                clear_slack(arena, &places[first.output], base[0], needed.len());
                 let place = &mut places[middle.output];
                 place.offset = base[1].wrapping_sub(rows.start * place.row);
-                let end = base[1] + rows.len() * place.row;
-                std::slice::from_raw_parts_mut(arena.at(end), place.slack).fill(T::ZERO);
-                On::new(network, plan, &places, index + 1, arena).depthwise(depthwise, rows.clone());
+                clear_slack(arena, place, base[1], rows.len());
+                let on = On::new(network, plan, &places, index + 1, arena);
+                match &middle.work {
+                    Work::Depthwise(depthwise) => on.depthwise(depthwise, rows.clone()),
+                    Work::Dense(dense) => on.dense(dense, rows.clone(), &dense.blocks),
+                    _ => unreachable!("the plan has found one of these"),
+                }
                 clear_border(arena, &places[last.output], rows.clone());
                 On::new(network, plan, &places, index + 2, arena).dense(narrow, rows, &narrow.blocks);
             }
             held = needed;
         }
     });
+}
+
+/// Clears what kernels read beyond the last of `rows` stored rows, which begin at `base`.
+///
+/// # Safety
+/// The band has room for it, and is the caller's alone.
+unsafe fn clear_slack<T: Element>(arena: ArenaPtr<T>, place: &Place, base: usize, rows: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts_mut(arena.at(base + rows * place.row), place.slack) }.fill(T::ZERO);
 }
 
 /// Makes the band begin with the first row of `needed`, which are rows of `place` with its padding: keeps those that it

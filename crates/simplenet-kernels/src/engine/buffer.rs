@@ -1,28 +1,39 @@
 //! Memory on cache-line boundaries: a 64-byte vector that straddles two lines costs two loads.
 
-use std::marker::PhantomData;
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
 
 use super::lanes::Element;
 
-#[repr(C, align(64))]
-#[derive(Clone, Copy)]
-struct CacheLine([u8; 64]);
+/// What the processor maps at once where the system lets it.
+const HUGE_PAGE: usize = 2 << 20;
 
-/// Elements that begin at a multiple of 64 bytes; all zero bits when made.
+/// Elements that begin at a multiple of 64 bytes; all zero bits when made. Long ones lie on huge pages where there are some:
+/// weights that stream through the caches come twice as fast from them.
 pub(super) struct AlignedBuffer<T> {
-    lines: Vec<CacheLine>,
+    at: NonNull<T>,
     len: usize,
-    element: PhantomData<T>,
 }
+
+// SAFETY: the buffer owns its elements.
+unsafe impl<T: Send> Send for AlignedBuffer<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for AlignedBuffer<T> {}
 
 impl<T: Element> AlignedBuffer<T> {
     pub(super) fn zeroed(len: usize) -> AlignedBuffer<T> {
-        let lines = (len * size_of::<T>()).div_ceil(size_of::<CacheLine>());
-        AlignedBuffer {
-            lines: vec![CacheLine([0; 64]); lines],
-            len,
-            element: PhantomData,
-        }
+        let layout = layout::<T>(len);
+        // SAFETY: the layout is not empty; every bit pattern is an element.
+        let at = unsafe {
+            let at = alloc(layout);
+            if at.is_null() {
+                handle_alloc_error(layout);
+            }
+            advise(at, layout.size());
+            at.write_bytes(0, layout.size());
+            NonNull::new_unchecked(at.cast::<T>())
+        };
+        AlignedBuffer { at, len }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -30,19 +41,45 @@ impl<T: Element> AlignedBuffer<T> {
     }
 
     pub(super) fn as_mut_ptr(&mut self) -> *mut T {
-        self.lines.as_mut_ptr().cast()
+        self.at.as_ptr()
     }
 
     pub(super) fn as_slice(&self) -> &[T] {
-        // SAFETY: the lines hold at least `len` elements, aligned more strictly than `T`, and every bit pattern is one.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        // SAFETY: the allocation holds `len` elements, which were written when it was made.
+        unsafe { std::slice::from_raw_parts(self.at.as_ptr(), self.len) }
     }
 
     pub(super) fn as_mut_slice(&mut self) -> &mut [T] {
         // SAFETY: as in `as_slice`; the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr(), self.len) }
     }
 }
+
+impl<T> Drop for AlignedBuffer<T> {
+    fn drop(&mut self) {
+        // SAFETY: allocated with the same layout.
+        unsafe { dealloc(self.at.as_ptr().cast(), layout::<T>(self.len)) };
+    }
+}
+
+fn layout<T>(len: usize) -> Layout {
+    let bytes = (len * size_of::<T>()).max(1);
+    let alignment = if bytes >= HUGE_PAGE / 4 { HUGE_PAGE } else { 64 };
+    let layout = Layout::from_size_align(bytes.next_multiple_of(alignment), alignment);
+    layout.expect("no buffer is longer than the address space")
+}
+
+/// Asks for huge pages.
+#[cfg(target_os = "linux")]
+fn advise(at: *mut u8, bytes: usize) {
+    if bytes >= HUGE_PAGE {
+        // SAFETY: changes how the memory is mapped, not what it holds; where the system has no huge pages nothing happens.
+        unsafe { libc::madvise(at.cast(), bytes, libc::MADV_HUGEPAGE) };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn advise(_at: *mut u8, _bytes: usize) {}
 
 /// A pointer into memory that tasks of one step share: an arena, scratch, or an output. What keeps them apart stands where it
 /// is dereferenced: a task writes only its own rows and channels, and reads only values of earlier steps.

@@ -10,7 +10,11 @@ use crate::rounding::nearest_bf16;
 pub(super) trait Element: Copy + Send + Sync + 'static {
     const ZERO: Self;
     fn from_f32(value: f32) -> Self;
-    fn to_f32(self) -> f32;
+    /// Writes as many values as there are.
+    ///
+    /// # Safety
+    /// There is room for them.
+    unsafe fn widen(from: &[Self], to: *mut f32);
     /// Rounds every value to the nearest bf16, ties to even.
     fn round_to_bf16(values: &mut [Self]);
 }
@@ -20,8 +24,9 @@ impl Element for f32 {
     fn from_f32(value: f32) -> f32 {
         value
     }
-    fn to_f32(self) -> f32 {
-        self
+    unsafe fn widen(from: &[f32], to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { to.copy_from_nonoverlapping(from.as_ptr(), from.len()) }
     }
     fn round_to_bf16(values: &mut [f32]) {
         values.iter_mut().for_each(|value| *value = nearest_bf16(*value));
@@ -31,10 +36,14 @@ impl Element for f32 {
 impl Element for bf16 {
     const ZERO: bf16 = bf16::ZERO;
     fn from_f32(value: f32) -> bf16 {
-        bf16::from_f32(value)
+        // On the bits, so that the compiler makes vectors of it.
+        bf16::from_bits((nearest_bf16(value).to_bits() >> 16) as u16)
     }
-    fn to_f32(self) -> f32 {
-        self.to_f32()
+    unsafe fn widen(from: &[bf16], to: *mut f32) {
+        for (index, from) in from.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { to.add(index).write(f32::from_bits(u32::from(from.to_bits()) << 16)) };
+        }
     }
     fn round_to_bf16(_values: &mut [bf16]) {}
 }

@@ -1,19 +1,12 @@
 //! The inner loop of a dense convolution where the processor multiplies matrices: a block of output channels over several
 //! strips of output pixels.
 //!
-//! A strip is two groups of up to 16 neighbouring pixels, which need not lie in the same row. The unit multiplies faster than
-//! the L2 cache feeds it both factors: 4 KiB for every 64 cycles of four products. So the reduction is cut into passes, whose
-//! weights stay in the L1 cache while strip after strip meets them, and the sums of the strips wait in the L2 cache; and the
-//! pieces of the reduction that read the same pixels follow one another.
+//! A strip is two groups of up to 16 neighbouring pixels, of two rows where there are two: their windows then read the same rows
+//! of the input. Its sums stay in the unit over the whole reduction, whose pieces that read the same pixels follow one another;
+//! they leave through memory, and are finished while the unit is at the next strip.
 
 /// Strips that are worked through together.
 pub(super) const STRIPS: usize = 8;
-
-/// How many pieces one pass takes at most: 24 KiB of weights for windows, which read most of their pixels in the L1 cache too.
-/// Where a window is one pixel, the pixels come from the L2 cache whatever the passes, and fewer passes move fewer sums.
-pub(super) fn most_pieces(kernel: usize) -> usize {
-    if kernel == 1 { 16 } else { 12 }
-}
 
 /// Neighbouring output pixels.
 pub(super) struct Group<T> {
@@ -51,11 +44,11 @@ pub(super) struct Panel<'a, T> {
     pub(super) pixel_stride: usize,
     /// Where, relative to a window's begin, the pieces of the reduction begin.
     pub(super) pieces: &'a [usize],
-    /// Pieces of one pass.
-    pub(super) pass: usize,
     pub(super) weights: *const T,
-    /// Weights that are needed next and are fetched into the L2 cache meanwhile. Any address will do.
+    /// Weights that are needed next and are fetched into the L2 cache meanwhile, `ahead_step` elements per piece. Any address
+    /// will do.
     pub(super) ahead: *const T,
+    pub(super) ahead_step: usize,
     pub(super) bias: *const f32,
     /// Vectors of channels of this block.
     pub(super) vectors: usize,

@@ -79,6 +79,8 @@ pub(super) struct Plan {
     pub(super) bands: Vec<Option<Band>>,
     /// Elements of the longest band.
     pub(super) band: usize,
+    /// From this step on, weights are larger than what they are multiplied with.
+    pub(super) weighty: usize,
     /// Elements of the transformed inputs of a chunk of a Winograd convolution, at most.
     pub(super) transformed_chunk: usize,
     /// Elements of the products of such a chunk with one block of channels, at most.
@@ -99,11 +101,12 @@ impl Plan {
             .map(|step| step_plan(step, &places, network.kernels.lanes))
             .collect();
         let mut plan = Plan {
-            places,
             steps,
             arena,
             band: bands.iter().flatten().map(|band| band.len).max().unwrap_or(0),
+            weighty: weighty(network, &places),
             bands,
+            places,
             transformed_chunk: 0,
             products: 0,
         };
@@ -127,6 +130,21 @@ pub(super) fn residual<T>(step: &Step<T>) -> Option<usize> {
         Work::Depthwise(depthwise) => depthwise.epilogue.residual,
         Work::MaxPool => None,
     }
+}
+
+/// Whether a step's weights are larger than what it reads.
+pub(super) fn is_weighty<T: Element>(step: &Step<T>, input: &Place) -> bool {
+    let weights = match &step.work {
+        Work::Dense(dense) => dense.weights.len(),
+        Work::Winograd(winograd) => winograd.weights.len(),
+        Work::Depthwise(_) | Work::MaxPool => 0,
+    };
+    weights >= input.height * input.row
+}
+
+fn weighty<T: Element>(network: &Network<T>, places: &[Place]) -> usize {
+    let last = network.steps.iter().rposition(|step| !is_weighty(step, &places[step.input]));
+    last.map_or(0, |last| last + 1)
 }
 
 fn sizes<T: Element>(network: &Network<T>, height: usize, width: usize) -> Result<Vec<Place>, GraphError> {

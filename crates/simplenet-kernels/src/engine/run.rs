@@ -1,12 +1,12 @@
 //! Runs a network: images over threads, and where threads are left over, the tasks of a step over threads.
 //!
-//! A whole image per thread needs no barrier between steps, so as many images as there are threads run side by side,
-//! each alone on its thread. The images that remain run together, step by step, each step cut into tasks of rows and
+//! A whole image per thread needs no barrier between steps, so a multiple of as many images as there are threads run side by
+//! side, one or two on a thread. The images that remain run together, step by step, each step cut into tasks of rows and
 //! blocks of channels, which a [`Team`] of threads shares. Every output is one chain of additions whatever the cut, so
 //! the cut never changes a result.
 
 use std::collections::HashMap;
-use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::buffer::{AlignedBuffer, ArenaPtr};
 use super::lanes::Element;
 use super::pack::{Network, Work};
-use super::plan::Plan;
+use super::plan::{Plan, is_weighty};
 use super::task::{On, clear_border};
 use super::team::Team;
 use super::{FeatureMap, bands, part, winograd};
@@ -22,6 +22,10 @@ use crate::graph::GraphError;
 
 /// Tasks per thread where a step is cut into tasks: enough for threads to even out.
 const TASKS_PER_THREAD: usize = 4;
+
+/// Images that one thread takes through the steps whose weights are larger than what they read, so that those weights come from
+/// memory once for all of them.
+const SIDE_BY_SIDE: usize = 2;
 
 /// Sizes of image whose plans are kept.
 const PLANS: usize = 32;
@@ -86,21 +90,10 @@ impl<T: Element> Kept<T> {
     }
 }
 
-/// An image's part of a map that a run returns. Tasks of one step write to it side by side, each its own rows.
-struct Output<'a> {
+/// An image's part of a map that a run returns, not yet written. Tasks of one step write to it side by side, each its own rows.
+struct Output {
     at: ArenaPtr<f32>,
     len: usize,
-    map: PhantomData<&'a mut [f32]>,
-}
-
-impl<'a> Output<'a> {
-    fn new(values: &'a mut [f32]) -> Output<'a> {
-        Output {
-            at: ArenaPtr(values.as_mut_ptr()),
-            len: values.len(),
-            map: PhantomData,
-        }
-    }
 }
 
 /// One image on its way through the network.
@@ -108,7 +101,7 @@ struct Job<'a> {
     /// CHW.
     image: &'a [f32],
     /// HWC, one per output of the network.
-    outputs: Vec<Output<'a>>,
+    outputs: Vec<Output>,
 }
 
 /// Runs `images` (NCHW, checked by the caller) and returns one map per output.
@@ -131,21 +124,29 @@ pub(super) fn run<T: Element>(
         })
         .collect();
     for map in &mut maps {
-        let of_one_image = (map.h * map.w * map.c).max(1);
-        for (job, output) in jobs.iter_mut().zip(map.data.chunks_exact_mut(of_one_image)) {
-            job.outputs.push(Output::new(output));
+        let len = map.h * map.w * map.c;
+        for (index, job) in jobs.iter_mut().enumerate() {
+            // SAFETY: the map has room for `batch` images.
+            let at = ArenaPtr(unsafe { map.data.as_mut_ptr().add(index * len) });
+            job.outputs.push(Output { at, len });
         }
     }
     let threads = rayon::current_num_threads();
-    let whole_rounds = jobs.len() / threads * threads;
-    let (alone, together) = jobs.split_at(whole_rounds);
-    alone.par_iter().with_max_len(1).for_each(|job| {
-        network.run_jobs(&plan, kept, std::slice::from_ref(job), Cut::Whole);
+    let rounds = jobs.len() / threads;
+    let (alone, together) = jobs.split_at(rounds * threads);
+    let of_a_thread = alone.chunks(rounds.max(1));
+    let alone: Vec<&[Job<'_>]> = of_a_thread.flat_map(|jobs| jobs.chunks(SIDE_BY_SIDE)).collect();
+    alone.par_iter().with_max_len(1).for_each(|jobs| {
+        network.run_jobs(&plan, kept, jobs, Cut::Whole);
     });
     if !together.is_empty() {
         Team::gather(threads, |team| {
             network.run_jobs(&plan, kept, together, Cut::Tasks(team))
         });
+    }
+    for map in &mut maps {
+        // SAFETY: the map has room for as many values, and the runs have written all of them.
+        unsafe { map.data.set_len(batch * map.h * map.w * map.c) };
     }
     Ok(maps)
 }
@@ -182,9 +183,36 @@ impl Extent {
     }
 }
 
+/// The tasks of a step: for each of some images, chunks of rows times groups of blocks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tasks {
+    images: usize,
+    pub(super) chunks: usize,
+    pub(super) groups: usize,
+    /// Whether a group meets all images before the next one's turn, which reads weights once for all of them.
+    group_by_group: bool,
+}
+
+impl Tasks {
+    pub(super) fn count(self) -> usize {
+        self.images * self.chunks * self.groups
+    }
+
+    /// Image, chunk and group of a task.
+    pub(super) fn at(self, task: usize) -> (usize, usize, usize) {
+        let Tasks {
+            images, chunks, groups, ..
+        } = self;
+        match self.group_by_group {
+            true => (task / chunks % images, task % chunks, task / (chunks * images)),
+            false => (task / (chunks * groups), task / groups % chunks, task % groups),
+        }
+    }
+}
+
 impl Cut<'_> {
-    /// Into how many `(chunks of rows, groups of blocks)` a step is cut for each of `images` images.
-    pub(super) fn of(self, images: usize, extent: Extent) -> (usize, usize) {
+    /// How a step is cut.
+    pub(super) fn of(self, images: usize, extent: Extent) -> Tasks {
         let Extent {
             rows,
             rows_per_chunk,
@@ -192,16 +220,23 @@ impl Cut<'_> {
             rows_first,
         } = extent;
         let chunks = rows.div_ceil(rows_per_chunk);
+        let tasks = |chunks, groups, group_by_group| Tasks {
+            images,
+            chunks,
+            groups,
+            group_by_group,
+        };
         let Cut::Tasks(team) = self else {
-            return (chunks, 1);
+            let group_by_group = images > 1 && !rows_first;
+            return tasks(chunks, if group_by_group { blocks } else { 1 }, group_by_group);
         };
         let wanted = (team.threads() * TASKS_PER_THREAD).div_ceil(images);
         if rows_first {
             let chunks = chunks.max(wanted.min(rows));
-            (chunks, wanted.div_ceil(chunks).min(blocks))
+            tasks(chunks, wanted.div_ceil(chunks).min(blocks), false)
         } else {
             let groups = wanted.div_ceil(chunks).min(blocks);
-            (chunks.max(wanted.div_ceil(groups).min(rows)), groups)
+            tasks(chunks.max(wanted.div_ceil(groups).min(rows)), groups, false)
         }
     }
 
@@ -221,7 +256,7 @@ impl<T: Element> Network<T> {
             h: place.height,
             w: place.width,
             c: channels,
-            data: vec![0.0; batch * place.height * place.width * channels],
+            data: Vec::with_capacity(batch * place.height * place.width * channels),
         }
     }
 
@@ -234,24 +269,52 @@ impl<T: Element> Network<T> {
         let len = plan.arena + parts * plan.band;
         let mut arenas: Vec<AlignedBuffer<T>> = jobs.iter().map(|_| kept.arenas.take(len)).collect();
         let pointers: Vec<ArenaPtr<T>> = arenas.iter_mut().map(|arena| ArenaPtr(arena.as_mut_ptr())).collect();
-        self.load_images(plan, jobs, &pointers, cut);
-        self.copy_outputs(plan, 0, jobs, &pointers, cut);
-        let mut index = 0;
-        while index < self.steps.len() {
+        let mut begin = 0;
+        if matches!(cut, Cut::Whole) {
+            // As long as activations are larger than weights, the cache is for those of one image.
+            for (job, arena) in jobs.chunks(1).zip(pointers.chunks(1)) {
+                begin = self.run_steps(plan, kept, 0..plan.weighty, job, arena, cut);
+            }
+        }
+        self.run_steps(plan, kept, begin..self.steps.len(), jobs, &pointers, cut);
+        arenas.into_iter().for_each(|arena| kept.arenas.give_back(arena));
+    }
+
+    /// Runs these steps, and those that form a band with the last of them; returns the next one. Before the first step comes
+    /// the image.
+    fn run_steps(
+        &self,
+        plan: &Plan,
+        kept: &Kept<T>,
+        steps: Range<usize>,
+        jobs: &[Job<'_>],
+        arenas: &[ArenaPtr<T>],
+        cut: Cut<'_>,
+    ) -> usize {
+        if steps.start == 0 {
+            self.load_images(plan, jobs, arenas, cut);
+            self.copy_outputs(plan, 0, jobs, arenas, cut);
+        }
+        let parts = match cut {
+            Cut::Whole => 1,
+            Cut::Tasks(team) => team.threads().div_ceil(jobs.len()),
+        };
+        let mut index = steps.start;
+        while index < steps.end {
             let last = match &plan.bands[index] {
                 Some(band) if band.suits(parts) => {
-                    bands::run(self, plan, index, &pointers, parts, cut);
+                    bands::run(self, plan, index, arenas, parts, cut);
                     index + 2
                 }
                 _ => {
-                    self.run_step(plan, kept, index, &pointers, cut);
+                    self.run_step(plan, kept, index, arenas, cut);
                     index
                 }
             };
-            self.copy_outputs(plan, self.steps[last].output, jobs, &pointers, cut);
+            self.copy_outputs(plan, self.steps[last].output, jobs, arenas, cut);
             index = last + 1;
         }
-        arenas.into_iter().for_each(|arena| kept.arenas.give_back(arena));
+        index
     }
 
     fn run_step(&self, plan: &Plan, kept: &Kept<T>, index: usize, arenas: &[ArenaPtr<T>], cut: Cut<'_>) {
@@ -268,22 +331,27 @@ impl<T: Element> Network<T> {
     /// From planes to padded pixels.
     fn load_images(&self, plan: &Plan, jobs: &[Job<'_>], arenas: &[ArenaPtr<T>], cut: Cut<'_>) {
         let (place, channels) = (&plan.places[0], self.channels[0]);
-        let (chunks, _) = cut.of(jobs.len(), Extent::of_rows(place.height));
-        cut.for_each(jobs.len() * chunks, |task| {
-            let (image, arena) = (jobs[task / chunks].image, arenas[task / chunks]);
-            let rows = part(place.height, chunks, task % chunks);
+        let tasks = cut.of(jobs.len(), Extent::of_rows(place.height));
+        cut.for_each(tasks.count(), |task| {
+            let (index, chunk, _) = tasks.at(task);
+            let (image, arena) = (jobs[index].image, arenas[index]);
+            let rows = part(place.height, tasks.chunks, chunk);
             // SAFETY: each task has its own rows of the image's place in its arena.
             unsafe {
                 clear_border(arena, place, rows.clone());
                 for y in rows {
                     let row = std::slice::from_raw_parts_mut(arena.at(place.at(y, 0)), place.width * place.pixel);
-                    if place.pixel > channels {
-                        row.fill(T::ZERO);
-                    }
-                    for channel in 0..channels {
-                        let plane = &image[(channel * place.height + y) * place.width..][..place.width];
-                        for (pixel, &value) in row.chunks_exact_mut(place.pixel).zip(plane) {
-                            pixel[channel] = T::from_f32(value);
+                    let plane = |channel: usize| &image[(channel * place.height + y) * place.width..][..place.width];
+                    match (channels, place.pixel) {
+                        (3, 3) => interleave::<T, 3>([0, 1, 2].map(plane), row),
+                        (3, 4) => interleave::<T, 4>([0, 1, 2].map(plane), row),
+                        _ => {
+                            row.fill(T::ZERO);
+                            for channel in 0..channels {
+                                for (pixel, &value) in row.chunks_exact_mut(place.pixel).zip(plane(channel)) {
+                                    pixel[channel] = T::from_f32(value);
+                                }
+                            }
                         }
                     }
                     if self.round {
@@ -298,28 +366,33 @@ impl<T: Element> Network<T> {
     fn copy_outputs(&self, plan: &Plan, value: usize, jobs: &[Job<'_>], arenas: &[ArenaPtr<T>], cut: Cut<'_>) {
         let (place, channels) = (&plan.places[value], self.channels[value]);
         for (index, _) in self.outputs.iter().enumerate().filter(|&(_, &output)| output == value) {
-            let (chunks, _) = cut.of(jobs.len(), Extent::of_rows(place.height));
-            cut.for_each(jobs.len() * chunks, |task| {
-                let (output, arena) = (&jobs[task / chunks].outputs[index], arenas[task / chunks]);
+            let tasks = cut.of(jobs.len(), Extent::of_rows(place.height));
+            cut.for_each(tasks.count(), |task| {
+                let (job, chunk, _) = tasks.at(task);
+                let (output, arena) = (&jobs[job].outputs[index], arenas[job]);
                 debug_assert_eq!(output.len, place.height * place.width * channels);
-                for y in part(place.height, chunks, task % chunks) {
+                for y in part(place.height, tasks.chunks, chunk) {
                     for x in 0..place.width {
                         // SAFETY: the pixel lies in the arena, and nothing writes there between two steps; each task has
                         // its own rows of the output, which is as large as the value.
-                        let (stored, wanted) = unsafe {
-                            let wanted = output.at.at((y * place.width + x) * channels);
-                            (
-                                std::slice::from_raw_parts(arena.at(place.at(y, x)), channels),
-                                std::slice::from_raw_parts_mut(wanted, channels),
-                            )
-                        };
-                        for (to, from) in wanted.iter_mut().zip(stored) {
-                            *to = from.to_f32();
+                        unsafe {
+                            let stored = std::slice::from_raw_parts(arena.at(place.at(y, x)), channels);
+                            T::widen(stored, output.at.at((y * place.width + x) * channels));
                         }
                     }
                 }
             });
         }
+    }
+}
+
+/// Three rows as pixels of `P` elements, filled up with zeros.
+fn interleave<T: Element, const P: usize>(rows: [&[f32]; 3], pixels: &mut [T]) {
+    let [red, green, blue] = rows;
+    for (((pixel, &red), &green), &blue) in pixels.chunks_exact_mut(P).zip(red).zip(green).zip(blue) {
+        let mut values = [T::ZERO; P];
+        values[..3].copy_from_slice(&[red, green, blue].map(T::from_f32));
+        pixel.copy_from_slice(&values);
     }
 }
 
@@ -338,14 +411,13 @@ fn run_rows<T: Element>(on: &[On<'_, T>], cut: Cut<'_>) {
     };
     if let Work::Dense(dense) = &step.work {
         extent.blocks = dense.blocks.len();
-        let input = &plan.places[step.input];
-        extent.rows_first = dense.weights.len() < input.height * input.row;
+        extent.rows_first = !is_weighty(step, &plan.places[step.input]);
     }
-    let (chunks, groups) = cut.of(on.len(), extent);
-    cut.for_each(on.len() * chunks * groups, |task| {
-        let on = &on[task / (chunks * groups)];
-        let rows = part(output.height, chunks, task / groups % chunks);
-        let group = task % groups;
+    let tasks = cut.of(on.len(), extent);
+    cut.for_each(tasks.count(), |task| {
+        let (image, chunk, group) = tasks.at(task);
+        let on = &on[image];
+        let rows = part(output.height, tasks.chunks, chunk);
         if group == 0 {
             // SAFETY: of the tasks of this step, only this one touches the border of these rows of this arena.
             unsafe { clear_border(on.arena, output, rows.clone()) };
@@ -354,7 +426,7 @@ fn run_rows<T: Element>(on: &[On<'_, T>], cut: Cut<'_>) {
         // written by earlier steps, and `Plan` has laid it out so that it still stands.
         unsafe {
             match &step.work {
-                Work::Dense(dense) => on.dense(dense, rows, &dense.blocks[part(dense.blocks.len(), groups, group)]),
+                Work::Dense(dense) => on.dense(dense, rows, &dense.blocks[part(dense.blocks.len(), tasks.groups, group)]),
                 Work::Depthwise(depthwise) => on.depthwise(depthwise, rows),
                 Work::MaxPool => on.max_pool(rows),
                 Work::Winograd(_) => unreachable!("these run in two halves"),

@@ -6,7 +6,7 @@ use super::buffer::ArenaPtr;
 use super::depthwise::DepthwiseRow;
 use super::lanes::Element;
 use super::pack::{Block, CHANNEL_ALIGNMENT, Dense, DenseKernel, Depthwise, Network, Step};
-use super::panel::{self, Group, Panel, PanelKernel, STRIPS, Strip};
+use super::panel::{Group, Panel, PanelKernel, STRIPS, Strip};
 use super::part;
 use super::plan::{Place, Plan, StepPlan};
 use super::pool::PoolRow;
@@ -146,17 +146,16 @@ impl<'a, T: Element> On<'a, T> {
         let output = &self.places[self.step.output];
         let weights = &dense.weights.as_slice()[block.weights..];
         let pieces = &self.step_plan.taps;
-        let len = pieces.len() * kernel.terms * kernel.vectors * self.network.kernels.lanes;
+        let of_piece = kernel.terms * kernel.vectors * self.network.kernels.lanes;
         let residual_stride = dense.epilogue.residual.map_or(0, |value| self.places[value].pixel);
-        let passes = pieces.len().div_ceil(panel::most_pieces(self.step.kernel));
         let mut panel = Panel {
             strips: &[],
             pixel_stride: self.step.stride * input.pixel,
             pieces,
-            pass: pieces.len().div_ceil(passes),
             weights: weights.as_ptr(),
             // While a block is in use for the first time the next one, which follows it, is fetched.
-            ahead: weights.as_ptr().wrapping_add(len),
+            ahead: weights.as_ptr().wrapping_add(pieces.len() * of_piece),
+            ahead_step: 0,
             bias: dense.epilogue.bias[block.first_channel..].as_ptr(),
             vectors: block.vectors,
             output_stride: output.pixel,
@@ -173,11 +172,17 @@ impl<'a, T: Element> On<'a, T> {
         let mut strips: [Strip<T>; STRIPS] = [const { [Group::EMPTY; 2] }; STRIPS];
         let mut filled = 0;
         let mut run = |strips: &mut [Strip<T>; STRIPS], filled: &mut usize| {
+            let filled_strips = filled.div_ceil(2);
+            let is_first = panel.ahead != panel.weights;
+            panel.ahead_step = match is_first {
+                true => of_piece.div_ceil(filled_strips).next_multiple_of(64 / size_of::<T>()),
+                false => 0,
+            };
             // SAFETY: the plan has padded the input so that the windows of all pixels lie in it, and what a piece reads
             // beyond; it has made the output and the residual as large as the groups; blocks were packed for this kernel.
             unsafe {
                 (kernel.run)(&Panel {
-                    strips: &strips[..filled.div_ceil(2)],
+                    strips: &strips[..filled_strips],
                     ..panel
                 });
             }
@@ -186,25 +191,27 @@ impl<'a, T: Element> On<'a, T> {
             *strips = [const { [Group::EMPTY; 2] }; STRIPS];
             *filled = 0;
         };
-        for y in rows {
-            let window = input
-                .offset
-                .wrapping_add(self.step_plan.window + y * self.step.stride * input.row);
-            // SAFETY: as above.
-            let (residual, _) = unsafe { self.residual(dense.epilogue.residual, y, block.first_channel) };
+        // Two rows at a time: the windows of a strip's groups then share rows of the input.
+        for pair in rows.clone().step_by(2) {
             for first in (0..pixels).step_by(length) {
-                // SAFETY: as above.
-                strips[filled / 2][filled % 2] = unsafe {
-                    Group {
-                        input: self.arena.at(window + first * self.step.stride * input.pixel),
-                        output: self.arena.at(output.at(y, first) + block.first_channel),
-                        residual: residual.wrapping_add(first * residual_stride),
-                        pixels: length.min(pixels - first),
+                for y in pair..(pair + 2).min(rows.end) {
+                    let window = input
+                        .offset
+                        .wrapping_add(self.step_plan.window + y * self.step.stride * input.row);
+                    // SAFETY: as above.
+                    strips[filled / 2][filled % 2] = unsafe {
+                        let (residual, _) = self.residual(dense.epilogue.residual, y, block.first_channel);
+                        Group {
+                            input: self.arena.at(window + first * self.step.stride * input.pixel),
+                            output: self.arena.at(output.at(y, first) + block.first_channel),
+                            residual: residual.wrapping_add(first * residual_stride),
+                            pixels: length.min(pixels - first),
+                        }
+                    };
+                    filled += 1;
+                    if filled == 2 * STRIPS {
+                        run(&mut strips, &mut filled);
                     }
-                };
-                filled += 1;
-                if filled == 2 * STRIPS {
-                    run(&mut strips, &mut filled);
                 }
             }
         }

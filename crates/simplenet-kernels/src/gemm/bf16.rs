@@ -9,14 +9,14 @@
 )]
 
 use std::arch::x86_64::*;
-use std::mem::{MaybeUninit, transmute};
+use std::mem::transmute;
 use std::ops::Range;
 
 use half::bf16;
 
 use super::MatRef;
 use super::kernel::{Blocking, Kernel, Run};
-use crate::amx::{self, Factors, Sums, Tiles};
+use crate::amx::{self, Factors, SumsAt};
 use crate::isa::Isa;
 
 /// Columns of both kernels: two vectors.
@@ -33,17 +33,6 @@ const CHUNK: usize = 32;
 
 /// Vectors of a square of pairs.
 const LANES: usize = 16;
-
-/// Where the tiles of a row of A begin.
-const PIECES: [usize; BLOCKING.k_block / CHUNK] = {
-    let mut pieces = [0; BLOCKING.k_block / CHUNK];
-    let mut index = 0;
-    while index < pieces.len() {
-        pieces[index] = index * CHUNK;
-        index += 1;
-    }
-    pieces
-};
 
 /// Twice the terms of the f32 kernels, for half the bytes.
 const BLOCKING: Blocking = Blocking {
@@ -66,7 +55,14 @@ pub(super) fn kernel(isa: Isa) -> Kernel<f32, bf16> {
         columns_run: run,
         pack_left,
         pack_right,
+        around: (isa == Isa::Amx).then_some([set_up, amx::release]),
     }
+}
+
+/// # Safety
+/// This processor has AMX.
+unsafe fn set_up() {
+    amx::configure([amx::ROWS; 2]);
 }
 
 /// 14 rows × 32 columns in registers.
@@ -95,27 +91,27 @@ unsafe fn vectors(k: usize, a: *const bf16, b: *const bf16, c: *mut f32, c_row_s
     }
 }
 
-/// 32 rows × 32 columns in tiles.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+/// 32 rows × 32 columns in tiles, which are set up for them. They begin with what is added to, and go where it lies.
 unsafe fn tiles(k: usize, a: *const bf16, b: *const bf16, c: *mut f32, c_row_stride: usize, add: bool) {
-    let mut sums = MaybeUninit::<Sums>::uninit();
-    let factors = Factors {
-        left: [a, a.add(amx::ROWS * BLOCKING.row_pitch)],
-        left_stride: BLOCKING.row_pitch,
-        pieces: &PIECES[..k / CHUNK],
-        right: b,
-        ahead: b,
-        ahead_step: 0,
+    let sums = SumsAt {
+        at: c,
+        pitch: c_row_stride,
     };
-    Tiles::new([amx::ROWS; 2]).multiply(&factors, sums.as_mut_ptr(), false);
-    let sums = sums.assume_init_ref();
-    for row in 0..TILE_ROWS {
-        let group = &sums.0[row / amx::ROWS];
-        for (j, vector) in group.iter().enumerate() {
-            let sum = _mm512_loadu_ps(vector[row % amx::ROWS].as_ptr());
-            store(c.add(row * c_row_stride + j * LANES), sum, add);
-        }
+    if add {
+        amx::load::<2>(sums);
+    } else {
+        amx::zero::<2>();
     }
+    for chunk in (0..k).step_by(CHUNK) {
+        let left = a.add(chunk);
+        let factors = Factors {
+            left: [left, left.add(amx::ROWS * BLOCKING.row_pitch)],
+            left_pitch: BLOCKING.row_pitch,
+            right: b.add(chunk * COLS),
+        };
+        amx::multiply_add::<2>(&factors, b);
+    }
+    amx::store::<2>(sums);
 }
 
 #[inline]

@@ -98,6 +98,7 @@ fn block<T: Real, P: Send + Sync>(
     let (m, n, layout) = (a.rows(), b.n, left_layout(a));
     let run = kernel.run(layout);
     let panel = left_panel(kernel);
+    let _ready = kernel.ready();
     for ks in k_blocks(b.k, kernel.blocking) {
         let terms = ks.len().next_multiple_of(kernel.blocking.k_step);
         let add = accumulate == Accumulate::Add || ks.start > 0;
@@ -112,8 +113,8 @@ fn block<T: Real, P: Send + Sync>(
                 let right = unsafe { b.buffer.as_ptr().add(b.offset(&ks, col_panel)) };
                 for (place, row_panel) in band.clone().enumerate() {
                     let row = row_panel * kernel.rows;
-                    // SAFETY: the panels are packed; a full tile inside C is written there, others are written here
-                    // first and only their part inside C is copied.
+                    // SAFETY: the panels are packed; a full tile inside C is written there, others are made here and
+                    // only their part inside C is copied.
                     unsafe {
                         let left = left.as_ptr().add(place * panel);
                         if row + kernel.rows <= m && col + kernel.cols <= n && out.col_stride == 1 {
@@ -121,9 +122,12 @@ fn block<T: Real, P: Send + Sync>(
                             continue;
                         }
                         let mut tile = [T::default(); MAX_TILE];
-                        run(terms, left, right, tile.as_mut_ptr(), kernel.cols, false);
                         let size = (kernel.rows.min(m - row), kernel.cols.min(n - col));
-                        out.write(&tile, kernel.cols, (row, col), size, add);
+                        if add {
+                            out.read(&mut tile, kernel.cols, (row, col), size);
+                        }
+                        run(terms, left, right, tile.as_mut_ptr(), kernel.cols, add);
+                        out.write(&tile, kernel.cols, (row, col), size);
                     }
                 }
             }
@@ -155,18 +159,28 @@ impl<T: Real> Output<T> {
         unsafe { self.data.get().add(row * self.row_stride + col * self.col_stride) }
     }
 
-    /// Sets or adds the first `size` rows and columns of `tile` at `at`.
+    /// Copies `size` rows and columns from `at` into `tile`.
     ///
     /// # Safety
     /// They lie inside the matrix, and no other task writes them.
-    unsafe fn write(&self, tile: &[T], tile_cols: usize, at: (usize, usize), size: (usize, usize), add: bool) {
+    unsafe fn read(&self, tile: &mut [T], tile_cols: usize, at: (usize, usize), size: (usize, usize)) {
+        for (i, row) in tile.chunks_mut(tile_cols).enumerate().take(size.0) {
+            for (j, value) in row.iter_mut().enumerate().take(size.1) {
+                // SAFETY: inside, as the caller promises.
+                *value = unsafe { *self.place(at.0 + i, at.1 + j) };
+            }
+        }
+    }
+
+    /// Copies the first `size` rows and columns of `tile` to `at`.
+    ///
+    /// # Safety
+    /// They lie inside the matrix, and no other task writes them.
+    unsafe fn write(&self, tile: &[T], tile_cols: usize, at: (usize, usize), size: (usize, usize)) {
         for (i, row) in tile.chunks(tile_cols).enumerate().take(size.0) {
             for (j, &sum) in row.iter().enumerate().take(size.1) {
                 // SAFETY: inside, as the caller promises.
-                unsafe {
-                    let place = self.place(at.0 + i, at.1 + j);
-                    *place = if add { *place + sum } else { sum };
-                }
+                unsafe { *self.place(at.0 + i, at.1 + j) = sum };
             }
         }
     }

@@ -69,6 +69,8 @@ pub struct Kernel<T, P = T> {
     pub(super) columns_run: Run<T, P>,
     pub(super) pack_left: PackLeft<T, P>,
     pub(super) pack_right: PackRight<T, P>,
+    /// What a thread calls before its first run, and after its last: for registers that are set up once for many tiles.
+    pub(super) around: Option<[unsafe fn(); 2]>,
 }
 
 /// The kernel for a type and a precision.
@@ -99,12 +101,31 @@ impl<T: Real> Kernel<T> {
 }
 
 impl<T, P> Kernel<T, P> {
+    /// Makes this thread ready for runs until the guard is dropped.
+    pub(super) fn ready(&self) -> Option<Ready> {
+        self.around.map(|[before, after]| {
+            // SAFETY: the kernel was chosen for this processor.
+            unsafe { before() };
+            Ready(after)
+        })
+    }
+
     /// The function for panels of A that lie as `layout` says.
     pub(super) fn run(&self, layout: Layout) -> Run<T, P> {
         match layout {
             Layout::Rows => self.rows_run,
             Layout::Columns => self.columns_run,
         }
+    }
+}
+
+/// Of a thread, for runs of one kernel.
+pub(super) struct Ready(unsafe fn());
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        // SAFETY: the kernel was chosen for this processor.
+        unsafe { (self.0)() };
     }
 }
 
@@ -120,6 +141,7 @@ pub(super) fn kernel_f32(isa: Isa) -> Kernel<f32> {
             columns_run: x86::f32_avx512::<1, 14>,
             pack_left,
             pack_right,
+            around: None,
         },
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => Kernel {
@@ -130,6 +152,7 @@ pub(super) fn kernel_f32(isa: Isa) -> Kernel<f32> {
             columns_run: x86::f32_avx2::<1, 6>,
             pack_left,
             pack_right,
+            around: None,
         },
         _ => Kernel {
             rows: 4,
@@ -139,6 +162,7 @@ pub(super) fn kernel_f32(isa: Isa) -> Kernel<f32> {
             columns_run: portable::<f32, 4, 8, 1, 4>,
             pack_left,
             pack_right,
+            around: None,
         },
     }
 }
@@ -155,6 +179,7 @@ pub(super) fn kernel_f64(isa: Isa) -> Kernel<f64> {
             columns_run: x86::f64_avx512::<1, 8>,
             pack_left,
             pack_right,
+            around: None,
         },
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => Kernel {
@@ -165,6 +190,7 @@ pub(super) fn kernel_f64(isa: Isa) -> Kernel<f64> {
             columns_run: x86::f64_avx2::<1, 4>,
             pack_left,
             pack_right,
+            around: None,
         },
         _ => Kernel {
             rows: 4,
@@ -174,6 +200,7 @@ pub(super) fn kernel_f64(isa: Isa) -> Kernel<f64> {
             columns_run: portable::<f64, 4, 8, 1, 4>,
             pack_left,
             pack_right,
+            around: None,
         },
     }
 }

@@ -33,7 +33,7 @@ fn chunks(cut: Cut<'_>, images: usize, step_plan: &StepPlan) -> usize {
 /// rows enough for all threads.
 fn suits_alone<T: Element>(cut: Cut<'_>, images: usize, winograd: &Winograd<T>, step_plan: &StepPlan) -> bool {
     if matches!(cut, Cut::Whole) {
-        return true;
+        return images == 1;
     }
     let Tiling { rows, columns } = step_plan.tiling;
     chunks(cut, images, step_plan) * 2 <= rows && winograd.weights.len() <= 2 * winograd.transformed_len(rows * columns)
@@ -94,11 +94,10 @@ fn together<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>, on: &[On<'_, T>]
         blocks: winograd.blocks.len(),
         rows_first: false,
     };
-    let (chunks, groups) = cut.of(on.len(), extent);
-    cut.for_each(on.len() * chunks * groups, |task| {
-        let image = task / (chunks * groups);
-        let rows = part(rows, chunks, task / groups % chunks);
-        let group = task % groups;
+    let tasks = cut.of(on.len(), extent);
+    cut.for_each(tasks.count(), |task| {
+        let (image, chunk, group) = tasks.at(task);
+        let rows = part(rows, tasks.chunks, chunk);
         let mut scratch = kept.scratch.take(plan.transformed_chunk + plan.products);
         // SAFETY: the scratch is this task's; tasks differ in the arena, the rows or the channels that they write (the
         // border of some rows only the first group); what they read was written before.
@@ -106,7 +105,7 @@ fn together<T: Element>(winograd: &Winograd<T>, kept: &Kept<T>, on: &[On<'_, T>]
             if group == 0 {
                 on[image].clear_tile_border(rows.clone());
             }
-            let blocks = &winograd.blocks[part(winograd.blocks.len(), groups, group)];
+            let blocks = &winograd.blocks[part(winograd.blocks.len(), tasks.groups, group)];
             on[image].multiply(winograd, rows, blocks, all[image], ArenaPtr(scratch.as_mut_ptr()));
         }
         kept.scratch.give_back(scratch);
