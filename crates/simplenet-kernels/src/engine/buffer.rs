@@ -64,7 +64,7 @@ impl<T> Drop for AlignedBuffer<T> {
 
 fn layout<T>(len: usize) -> Layout {
     let bytes = (len * size_of::<T>()).max(1);
-    let alignment = if bytes >= HUGE_PAGE / 4 { HUGE_PAGE } else { 64 };
+    let alignment = if bytes >= HUGE_PAGE { HUGE_PAGE } else { 64 };
     let layout = Layout::from_size_align(bytes.next_multiple_of(alignment), alignment);
     layout.expect("no buffer is longer than the address space")
 }

@@ -1,9 +1,14 @@
 //! From a [`Graph`] to steps with packed weights: what does not depend on the size of an image.
 //!
+//! The weights of all steps lie in one buffer in the order in which they are used: what is fetched while a step ends are the
+//! first weights of the next one.
+//!
 //! Dense weights are cut into blocks of a few vectors of output channels, and within a block laid out in the order in
 //! which the kernel reads them: `[kernel row, kernel column, input channel, output channel of the block]`. Where terms
 //! are taken two at a time (bf16), pairs of neighbouring input channels stand together. For panels the reduction is cut into
 //! pieces of a fixed length, and those stand first: `[piece of the input channels, kernel row, kernel column, ...]`.
+
+use std::ops::Range;
 
 use super::buffer::AlignedBuffer;
 use super::kernels::{self, Kernels};
@@ -45,7 +50,8 @@ pub(super) struct Epilogue {
 pub(super) struct Dense<T: 'static> {
     pub(super) kernel: DenseKernel<T>,
     pub(super) blocks: Vec<Block>,
-    pub(super) weights: AlignedBuffer<T>,
+    /// Which of the network's.
+    pub(super) weights: Range<usize>,
     pub(super) epilogue: Epilogue,
     /// Whether a row of the kernel is one contiguous piece of the reduction, because pixels lie without gaps.
     pub(super) merged_rows: bool,
@@ -65,14 +71,32 @@ pub(super) enum DenseKernel<T: 'static> {
     },
 }
 
+impl<T> DenseKernel<T> {
+    /// How many terms of a run stand together, where a run has `terms`. A panel's pieces are filled up with zero weights; the
+    /// activations that meet those are whatever follows, and finite if the image is.
+    fn piece(&self, terms: usize) -> usize {
+        match self {
+            DenseKernel::Tiles { .. } => terms,
+            DenseKernel::Panel { kernel, .. } => kernel.terms,
+        }
+    }
+}
+
+/// What a dense convolution sums up: contiguous runs, the taps in each, and the terms.
+struct Reduction {
+    runs: usize,
+    taps: usize,
+    terms: usize,
+}
+
 /// A 3×3 convolution with stride 1 as [`super::winograd`] does it.
 pub(super) struct Winograd<T: 'static> {
     pub(super) kernels: &'static WinogradKernels<T>,
     /// `tiles[vectors - 1][rows - 1]`: those of a 1×1 convolution.
     pub(super) tiles: &'static [&'static [TileFn<T>]],
     pub(super) blocks: Vec<Block>,
-    /// In each block `[POSITIONS, in_channels, width of the block]`.
-    pub(super) weights: AlignedBuffer<T>,
+    /// Which of the network's: in each block `[POSITIONS, in_channels, width of the block]`.
+    pub(super) weights: Range<usize>,
     pub(super) epilogue: Epilogue,
     pub(super) in_channels: usize,
 }
@@ -81,7 +105,7 @@ pub(super) struct Winograd<T: 'static> {
 pub(super) struct Block {
     pub(super) first_channel: usize,
     pub(super) vectors: usize,
-    /// Where its weights begin.
+    /// Where its weights begin, among all of the network's.
     pub(super) weights: usize,
 }
 
@@ -96,6 +120,8 @@ pub(super) struct Depthwise {
 pub(super) struct Network<T: 'static> {
     pub(super) kernels: &'static Kernels<T>,
     pub(super) steps: Vec<Step<T>>,
+    /// Of all dense convolutions.
+    pub(super) weights: AlignedBuffer<T>,
     /// Values to return.
     pub(super) outputs: Vec<usize>,
     /// Channels of every value.
@@ -115,9 +141,10 @@ impl<T: Element> Network<T> {
         if image_stays_dense(graph, outputs, &needed, kernels.winograd.is_some()) {
             pixel_strides[0] = channels[0].next_multiple_of(kernels.step);
         }
-        let pack = Packing {
+        let mut pack = Packing {
             kernels,
             bf16: round || size_of::<T>() == 2,
+            len: 0,
         };
         let mut steps = Vec::new();
         for (index, node) in graph.nodes().iter().enumerate().filter(|(index, _)| needed[index + 1]) {
@@ -140,9 +167,21 @@ impl<T: Element> Network<T> {
                 },
             });
         }
+        let mut weights = AlignedBuffer::zeroed(pack.len);
+        for step in &steps {
+            let Node::Conv(conv) = &graph.nodes()[step.output - 1] else {
+                continue;
+            };
+            match &step.work {
+                Work::Dense(dense) => pack.fill_dense(conv, dense, weights.as_mut_slice()),
+                Work::Winograd(winograd) => pack.fill_winograd(conv, winograd, weights.as_mut_slice()),
+                Work::Depthwise(_) | Work::MaxPool => {}
+            }
+        }
         Network {
             kernels,
             steps,
+            weights,
             outputs: outputs.iter().map(|value| value.0).collect(),
             channels,
             pixel_strides,
@@ -211,10 +250,12 @@ struct Packing<T: 'static> {
     kernels: &'static Kernels<T>,
     /// Whether weights are rounded to bf16, whatever they are stored as.
     bf16: bool,
+    /// Of the weights of the steps so far.
+    len: usize,
 }
 
 impl<T: Element> Packing<T> {
-    fn work(&self, conv: &Conv, pixel_stride: usize) -> Work<T> {
+    fn work(&mut self, conv: &Conv, pixel_stride: usize) -> Work<T> {
         if conv.groups != 1 {
             return Work::Depthwise(self.depthwise(conv));
         }
@@ -224,15 +265,25 @@ impl<T: Element> Packing<T> {
         }
     }
 
-    fn winograd(&self, conv: &Conv, kernels: &'static WinogradKernels<T>) -> Winograd<T> {
-        let (lanes, in_channels) = (self.kernels.lanes, conv.in_channels);
+    fn winograd(&mut self, conv: &Conv, kernels: &'static WinogradKernels<T>) -> Winograd<T> {
         let tiles = self.kernels.dense;
-        let vectors = conv.out_channels.next_multiple_of(CHANNEL_ALIGNMENT) / lanes;
-        let mut weights = AlignedBuffer::zeroed(POSITIONS * in_channels * vectors * lanes);
-        let blocks = self.blocks(vectors, tiles.len(), POSITIONS * in_channels);
-        for block in &blocks {
-            let width = block.vectors * lanes;
-            let packed = &mut weights.as_mut_slice()[block.weights..];
+        let vectors = conv.out_channels.next_multiple_of(CHANNEL_ALIGNMENT) / self.kernels.lanes;
+        let for_each_channel = POSITIONS * conv.in_channels;
+        Winograd {
+            kernels,
+            tiles,
+            blocks: self.blocks(vectors, tiles.len(), for_each_channel),
+            weights: self.reserve(for_each_channel * vectors * self.kernels.lanes),
+            epilogue: epilogue(conv),
+            in_channels: conv.in_channels,
+        }
+    }
+
+    fn fill_winograd(&self, conv: &Conv, winograd: &Winograd<T>, weights: &mut [T]) {
+        let in_channels = conv.in_channels;
+        for block in &winograd.blocks {
+            let width = block.vectors * self.kernels.lanes;
+            let packed = &mut weights[block.weights..];
             for channel in block.first_channel..(block.first_channel + width).min(conv.out_channels) {
                 let filters = conv.weight[channel * in_channels * 9..].chunks_exact(9);
                 for (from, filter) in filters.take(in_channels).enumerate() {
@@ -244,17 +295,16 @@ impl<T: Element> Packing<T> {
                 }
             }
         }
-        Winograd {
-            kernels,
-            tiles,
-            blocks,
-            weights,
-            epilogue: epilogue(conv),
-            in_channels,
-        }
     }
 
-    /// Cuts `vectors` of output channels, for each lane of which `weights` elements are packed.
+    /// Room for the weights of the next step, from a cache line on.
+    fn reserve(&mut self, len: usize) -> Range<usize> {
+        let begin = self.len;
+        self.len += len.next_multiple_of(64 / size_of::<T>());
+        begin..begin + len
+    }
+
+    /// Cuts `vectors` of output channels, for each lane of which `weights` elements are packed next.
     fn blocks(&self, vectors: usize, widest: usize, weights: usize) -> Vec<Block> {
         let mut first = 0;
         let block = |vectors| {
@@ -263,67 +313,76 @@ impl<T: Element> Packing<T> {
             Block {
                 first_channel,
                 vectors,
-                weights: first_channel * weights,
+                weights: self.len + first_channel * weights,
             }
         };
         kernels::blocks(vectors, widest).into_iter().map(block).collect()
     }
 
-    fn dense(&self, conv: &Conv, pixel_stride: usize) -> Dense<T> {
-        let (lanes, step, kernel) = (self.kernels.lanes, self.kernels.step, conv.kernel);
+    fn dense(&mut self, conv: &Conv, pixel_stride: usize) -> Dense<T> {
+        let (lanes, step) = (self.kernels.lanes, self.kernels.step);
         let panel = self.kernels.panel.as_ref();
         // Filled up with zero weights to whole steps; the activations that meet them are stored zeros.
         let stored_channels = conv.in_channels.next_multiple_of(step);
         // Where pixels fill the pieces of a panel by themselves, single taps leave more to choose in their order.
         let fills_pieces = panel.is_some_and(|panel| stored_channels.is_multiple_of(panel.terms));
         let merged_rows = pixel_stride == stored_channels && !fills_pieces;
-        // Contiguous runs of the reduction, the taps in each, and the terms.
-        let (runs, taps) = match merged_rows {
-            true => (kernel, kernel),
-            false => (kernel * kernel, 1),
-        };
-        let terms = taps * stored_channels;
+        let Reduction { runs, terms, .. } = self.reduction(conv, merged_rows);
         let vectors = conv.out_channels.next_multiple_of(CHANNEL_ALIGNMENT) / lanes;
-        // Terms of a piece, and vectors that a block is filled up to. A panel's pieces are filled up with zero weights too; the
-        // activations that meet those are whatever follows, and finite if the image is.
-        let (dense_kernel, piece, widest, full) = match panel {
+        let (kernel, widest, full) = match panel {
             Some(panel) => {
                 let pieces = terms.div_ceil(panel.terms);
-                let dense_kernel = DenseKernel::Panel { kernel: panel, pieces };
-                (dense_kernel, panel.terms, panel.vectors, panel.vectors)
+                let kernel = DenseKernel::Panel { kernel: panel, pieces };
+                (kernel, panel.vectors, panel.vectors)
             }
             None => {
                 let (tiles, run) = (self.kernels.dense, terms / step);
-                (DenseKernel::Tiles { tiles, run }, terms, tiles.len(), 1)
+                (DenseKernel::Tiles { tiles, run }, tiles.len(), 1)
             }
         };
-        let for_each_channel = runs * terms.next_multiple_of(piece);
-        let mut weights = AlignedBuffer::zeroed(for_each_channel * vectors.next_multiple_of(full) * lanes);
-        let blocks = self.blocks(vectors, widest, for_each_channel);
-        for block in &blocks {
+        let for_each_channel = runs * terms.next_multiple_of(kernel.piece(terms));
+        Dense {
+            blocks: self.blocks(vectors, widest, for_each_channel),
+            weights: self.reserve(for_each_channel * vectors.next_multiple_of(full) * lanes),
+            kernel,
+            epilogue: epilogue(conv),
+            merged_rows,
+        }
+    }
+
+    fn fill_dense(&self, conv: &Conv, dense: &Dense<T>, weights: &mut [T]) {
+        let (lanes, step, taps_of_all) = (self.kernels.lanes, self.kernels.step, conv.kernel * conv.kernel);
+        let Reduction { runs, taps, terms } = self.reduction(conv, dense.merged_rows);
+        let (stored_channels, piece) = (terms / taps, dense.kernel.piece(terms));
+        let full = match &dense.kernel {
+            DenseKernel::Panel { kernel, .. } => kernel.vectors,
+            DenseKernel::Tiles { .. } => 1,
+        };
+        for block in &dense.blocks {
             let first_channel = block.first_channel;
             let width = block.vectors.next_multiple_of(full) * lanes;
             for channel in first_channel..(first_channel + width).min(conv.out_channels) {
-                let filter = &conv.weight[channel * conv.in_channels * kernel * kernel..];
-                for tap in 0..kernel * kernel {
+                let filter = &conv.weight[channel * conv.in_channels * taps_of_all..];
+                for tap in 0..taps_of_all {
                     for from in 0..conv.in_channels {
                         let (run, term) = (tap / taps, tap % taps * stored_channels + from);
                         // Pieces first and runs second: neighbouring taps read the same pixels.
                         let terms_before = (term / piece * runs + run) * piece + term % piece;
                         let at = (terms_before / step * width + channel - first_channel) * step + term % step;
-                        let value = filter[from * kernel * kernel + tap];
-                        weights.as_mut_slice()[block.weights + at] = T::from_f32(self.rounded(value));
+                        weights[block.weights + at] = T::from_f32(self.rounded(filter[from * taps_of_all + tap]));
                     }
                 }
             }
         }
-        Dense {
-            kernel: dense_kernel,
-            blocks,
-            weights,
-            epilogue: epilogue(conv),
-            merged_rows,
-        }
+    }
+
+    fn reduction(&self, conv: &Conv, merged_rows: bool) -> Reduction {
+        let (runs, taps) = match merged_rows {
+            true => (conv.kernel, conv.kernel),
+            false => (conv.kernel * conv.kernel, 1),
+        };
+        let terms = taps * conv.in_channels.next_multiple_of(self.kernels.step);
+        Reduction { runs, taps, terms }
     }
 
     fn depthwise(&self, conv: &Conv) -> Depthwise {

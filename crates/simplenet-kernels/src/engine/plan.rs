@@ -143,7 +143,10 @@ pub(super) fn is_weighty<T: Element>(step: &Step<T>, input: &Place) -> bool {
 }
 
 fn weighty<T: Element>(network: &Network<T>, places: &[Place]) -> usize {
-    let last = network.steps.iter().rposition(|step| !is_weighty(step, &places[step.input]));
+    let last = network
+        .steps
+        .iter()
+        .rposition(|step| !is_weighty(step, &places[step.input]));
     last.map_or(0, |last| last + 1)
 }
 

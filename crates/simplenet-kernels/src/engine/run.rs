@@ -426,7 +426,11 @@ fn run_rows<T: Element>(on: &[On<'_, T>], cut: Cut<'_>) {
         // written by earlier steps, and `Plan` has laid it out so that it still stands.
         unsafe {
             match &step.work {
-                Work::Dense(dense) => on.dense(dense, rows, &dense.blocks[part(dense.blocks.len(), tasks.groups, group)]),
+                Work::Dense(dense) => on.dense(
+                    dense,
+                    rows,
+                    &dense.blocks[part(dense.blocks.len(), tasks.groups, group)],
+                ),
                 Work::Depthwise(depthwise) => on.depthwise(depthwise, rows),
                 Work::MaxPool => on.max_pool(rows),
                 Work::Winograd(_) => unreachable!("these run in two halves"),

@@ -85,7 +85,7 @@ impl<'a, T: Element> On<'a, T> {
     ) {
         let input = &self.places[self.step.input];
         let output = &self.places[self.step.output];
-        let weights = &dense.weights.as_slice()[block.weights..];
+        let weights = &self.network.weights.as_slice()[block.weights..];
         // Strips of nearly equal length: a short one at the end would have too few sums to keep the units busy.
         let strips = pixels.div_ceil(tiles.len());
         // While a block is in use the next one, which follows it, is fetched.
@@ -144,7 +144,7 @@ impl<'a, T: Element> On<'a, T> {
     ) {
         let input = &self.places[self.step.input];
         let output = &self.places[self.step.output];
-        let weights = &dense.weights.as_slice()[block.weights..];
+        let weights = &self.network.weights.as_slice()[block.weights..];
         let pieces = &self.step_plan.taps;
         let of_piece = kernel.terms * kernel.vectors * self.network.kernels.lanes;
         let residual_stride = dense.epilogue.residual.map_or(0, |value| self.places[value].pixel);

@@ -112,7 +112,7 @@ impl<T: Element> On<'_, T> {
             let product_position = position_stride(tiles, width);
             for at in 0..POSITIONS {
                 let len = winograd.in_channels * width;
-                let weights = &winograd.weights.as_slice()[block.weights + at * len..];
+                let weights = &self.network.weights.as_slice()[block.weights + at * len..];
                 // While one position is in use the next one's weights, which follow, are fetched.
                 let ahead_step = width.div_ceil(strips);
                 for index in 0..strips {
