@@ -10,6 +10,9 @@ use crate::graph::GraphError;
 /// a block, which are read again for every strip of pixels.
 const CHUNK_BYTES: usize = 384 * 1024;
 
+/// The same where weights are larger than that: a second chunk would stream over all of them again.
+const WEIGHTY_CHUNK_BYTES: usize = 1024 * 1024;
+
 /// What a task of a Winograd convolution has transformed, which is read again for every block of channels, and the
 /// products of one block.
 const WINOGRAD_BYTES: usize = 1024 * 1024;
@@ -293,7 +296,12 @@ fn step_plan<T: Element>(step: &Step<T>, places: &[Place], lanes: usize) -> Step
         }
         _ => {
             let bytes_per_row = step.stride * input.row * size_of::<T>();
-            (Tiling::default(), CHUNK_BYTES / bytes_per_row.max(1))
+            let chunk = if is_weighty(step, input) {
+                WEIGHTY_CHUNK_BYTES
+            } else {
+                CHUNK_BYTES
+            };
+            (Tiling::default(), chunk / bytes_per_row.max(1))
         }
     };
     StepPlan {
