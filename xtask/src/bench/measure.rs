@@ -66,8 +66,12 @@ pub(crate) fn contestant<'a, T>(mut work: impl FnMut() -> Result<T> + 'a) -> Con
     })
 }
 
-/// Timed runs of a contestant before the next one's turn.
+/// Timed runs of a contestant before the next one's turn, at most.
 const RUNS_PER_TURN: usize = 4;
+
+/// Turns of a contestant, about, where its rounds allow it. What else runs on a machine comes and goes within seconds; with few
+/// turns, the median would be that of what one of them met.
+const TURNS: usize = 6;
 
 /// Before every turn: worker threads spin for a while after their work, and the next contestant should not meet those of
 /// the one before.
@@ -77,21 +81,26 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// run that is not counted, because the caches hold what the others have used. Every contestant has `budget.time` of its
 /// own.
 pub(crate) fn alternate(budget: Budget, contestants: &mut [Contestant<'_>]) -> Result<Vec<Timing>> {
+    let mut of_a_round = Duration::ZERO;
     for _ in 0..budget.warm_up {
+        of_a_round = Duration::ZERO;
         for run in contestants.iter_mut() {
-            run()?;
+            of_a_round += run()?;
         }
     }
     let mut rounds: Vec<Vec<Duration>> = contestants.iter().map(|_| Vec::new()).collect();
     let mut spent = Duration::ZERO;
     let whole = budget.time * u32::try_from(contestants.len()).unwrap_or(u32::MAX);
+    let expected = whole.as_secs_f64() / of_a_round.as_secs_f64().max(1e-9);
+    let expected = (expected as usize).max(budget.least).min(budget.most);
+    let runs_per_turn = (expected / TURNS).clamp(1, RUNS_PER_TURN);
     let alone = contestants.len() == 1;
     let mut round = 0;
     while round < budget.most.max(1) && (spent < whole || round < budget.least.max(1)) {
         let runs = if alone {
             1
         } else {
-            RUNS_PER_TURN.min(budget.most.max(1) - round)
+            runs_per_turn.min(budget.most.max(1) - round)
         };
         for (run, times) in contestants.iter_mut().zip(&mut rounds) {
             if !alone {
@@ -146,15 +155,29 @@ mod tests {
                 Ok(Duration::from_millis(time))
             }) as Contestant<'_>
         };
-        // A run to warm up, then turns of one that is not counted and three that are.
+        // A run to warm up, then turns of one that is not counted and one that is.
         let timings = alternate(budget, &mut [turn('a', 10), turn('b', 20)])?;
-        assert_eq!(timings[1].rounds, 3);
+        assert_eq!(timings[1].rounds, 2);
         assert_eq!(timings[0].p50, Duration::from_millis(10));
         let slow = alternate(budget, &mut [turn('c', 1000)])?;
         assert_eq!(slow[0].rounds, 2, "`least` holds beyond the time");
         let fast = alternate(budget, &mut [turn('d', 1)])?;
         assert_eq!(fast[0].rounds, 3, "`most` holds within the time");
-        assert_eq!(order.borrow().iter().collect::<String>(), "abaaaabbbbcccdddd");
+        assert_eq!(order.borrow().iter().collect::<String>(), "abaabbaabbcccdddd");
+        order.borrow_mut().clear();
+        let many = Budget {
+            least: 13,
+            most: 13,
+            ..budget
+        };
+        let timings = alternate(many, &mut [turn('a', 1), turn('b', 1)])?;
+        assert_eq!(timings[0].rounds, 13);
+        let expected = format!("ab{}aabb", "aaabbb".repeat(6));
+        assert_eq!(
+            order.borrow().iter().collect::<String>(),
+            expected,
+            "two each, and one at the end"
+        );
         Ok(())
     }
 }

@@ -28,13 +28,16 @@
 //! - Activations are NHWC, channels rounded up to whole vectors, with the zeros that the next convolution needs around
 //!   them already stored: inner loops have neither bounds tests nor remainders of channels (`plan.rs`, `pack.rs`).
 //! - A strip of output pixels times a block of output channels stays in registers over the whole reduction; bias,
-//!   residual and activation are applied before it is stored (`tile.rs`). On AMX several strips take turns with parts of the
-//!   reduction, so that both factors come from the L1 cache (`panel.rs`).
-//! - What is wide between the convolutions of an inverted residual block is made and used a band of rows at a time (`bands.rs`).
+//!   residual and activation are applied before it is stored (`tile.rs`). On AMX that happens to one strip while the unit is at
+//!   the next (`panel.rs`).
+//! - What is between the convolutions of an inverted residual block or a bottleneck, and does not fit the cache, is made and
+//!   used a band of rows at a time (`bands.rs`).
 //! - 3×3 convolutions with stride 1 take 16 multiplications where their definition has 36 (`winograd/`). Only where
 //!   activations are stored in f32: AMX is bound by memory, and bf16 has no digits to lose.
 //! - While a block of channels is in use the weights of the next one are fetched: a network's weights do not fit a core's
 //!   cache, and one image uses each of them for too short a time to wait for it.
+//! - Weights lie on huge pages, from which they stream twice as fast. Where they are larger than what they meet, two images of a
+//!   thread share each pass over them (`run.rs`).
 //! - As many images as threads run side by side without waiting for each other; the rest is cut into tasks (`run.rs`),
 //!   for threads that watch for the next step instead of sleeping (`team.rs`).
 //!

@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     /// Numbers of threads [default: one and all]
     #[arg(long, value_delimiter = ',')]
     threads: Vec<usize>,
-    /// A fifth of the time for each timing, and at least 3 rounds instead of 5
+    /// A fifth of the time for each timing, and at least 3 rounds instead of 12
     #[arg(long)]
     quick: bool,
     /// Renew the tables of docs/performance.md with what this processor has measured
@@ -204,7 +204,7 @@ impl Bench {
         Ok(Bench {
             budget: Budget {
                 time: Duration::from_millis(1000 / share),
-                least: if arguments.quick { 3 } else { 5 },
+                least: if arguments.quick { 3 } else { 12 },
                 most: 200,
                 warm_up: 1,
             },
