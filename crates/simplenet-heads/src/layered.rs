@@ -1,6 +1,7 @@
 //! A head folded for inference, one matrix per layer of the backbone.
 
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use simplenet_kernels::engine::{FeatureMap, Precision};
 use simplenet_kernels::gemm::{Accumulate, MatMut, MatRef, PackedB, gemm_packed};
@@ -25,6 +26,8 @@ pub struct LayeredScorer {
     bias: Vec<f32>,
     /// `[hidden]`.
     output: Vec<f32>,
+    /// Memory for products that is not in use: fresh memory would cost more than what is computed in it.
+    kept: Mutex<Vec<Vec<f32>>>,
 }
 
 impl LayeredScorer {
@@ -64,6 +67,7 @@ impl LayeredScorer {
             layers: columns.iter().map(pack).collect::<Result<_>>()?,
             bias,
             output,
+            kept: Mutex::default(),
         }))
     }
 
@@ -93,11 +97,11 @@ impl LayeredScorer {
             let products: Vec<FeatureMap> = products
                 .map(|(layer, (_, matrix))| self.multiply(&layer.share, images.clone(), matrix))
                 .collect::<Result<_>>()?;
-            let products: Vec<&FeatureMap> = products.iter().collect();
-            scores.extend(reduce(&products, |sums| {
+            scores.extend(reduce(&products.iter().collect::<Vec<_>>(), |sums| {
                 let columns = [sums, &self.bias, &self.output];
                 -sums::sum_lanes(columns, |[x, bias, output]| leaky(x + bias) * output)
             })?);
+            self.kept().extend(products.into_iter().map(|product| product.data));
         }
         match scores.iter().position(|score| !score.is_finite()) {
             Some(row) => Err(Error::ScoreNotFinite { row }),
@@ -105,11 +109,16 @@ impl LayeredScorer {
         }
     }
 
+    fn kept(&self) -> MutexGuard<'_, Vec<Vec<f32>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A layer's part of the hidden activations of some images, on its own grid.
     fn multiply(&self, share: &FeatureMap, images: Range<usize>, matrix: &PackedB<f32>) -> Result<FeatureMap> {
         let FeatureMap { h, w, c, .. } = *share;
         let rows = images.len() * h * w;
-        let mut data = vec![0.0; rows * self.hidden];
+        let mut data = self.kept().pop().unwrap_or_default();
+        data.resize(rows * self.hidden, 0.0);
         // A map that is shorter than its shape has no such rows, and the product refuses that.
         let input = share
             .data

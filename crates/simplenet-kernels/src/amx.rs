@@ -1,6 +1,6 @@
 //! AMX: tiles of 16 × 16 sums in f32 from products in bf16.
 //!
-//! The tile intrinsics are not stable in Rust, so the loops are assembly. The operating system has granted the tile
+//! The tile intrinsics are not stable in Rust, so the instructions are assembly. The operating system has granted the tile
 //! registers to this process when `Isa::Amx` is found; no other path leads here. With the feature `kernel-emu` it is also found on
 //! processors with bf16 vectors alone, where the instructions are done in software (`emulated`), so that tests reach it.
 
@@ -138,8 +138,8 @@ pub(crate) unsafe fn load<const GROUPS: usize>(sums: SumsAt) {
 /// The registers are set up for `GROUPS` groups; for each of their rows [`TERMS`] elements can be read; `right` holds 1024.
 #[inline(always)]
 pub(crate) unsafe fn multiply_add<const GROUPS: usize>(factors: &Factors, ahead: *const bf16) {
-    // Loads between products, so that neither unit waits for the other. Both groups of rows of the right factor are 128 bytes:
-    // two vectors of 16 pairs of bf16.
+    // Loads between products, so that neither unit waits for the other. A row of the right factor is 128 bytes: two vectors of
+    // 16 pairs of bf16.
     // SAFETY: the caller's promise.
     unsafe {
         if GROUPS == 2 {

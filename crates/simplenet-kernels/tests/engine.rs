@@ -337,6 +337,80 @@ fn the_number_of_threads_and_the_batch_never_change_a_byte() {
     }
 }
 
+/// Convolutions whose weights are larger than what they read, where the images of a thread take turns with each block of weights:
+/// from the first step on, after some steps that are not such, and after a block that runs in bands.
+#[test]
+fn images_that_share_weights_are_as_alone() {
+    let weighty = |graph: &mut Graph, input: ValueId, channels: usize, seed: u64| {
+        let outer = graph
+            .conv(conv(input, (channels, 96), 3, 1, seed))
+            .expect("the node fits");
+        let inner = graph
+            .conv(conv(outer, (96, 96), 3, 1, seed + 3))
+            .expect("the node fits");
+        let last = Conv {
+            residual: Some(outer),
+            ..conv(inner, (96, 96), 1, 1, seed + 6)
+        };
+        [outer, graph.conv(last).expect("the node fits")]
+    };
+    let mut at_once = Graph::new(80);
+    let mut outputs = weighty(&mut at_once, ValueId::INPUT, 80, 1).to_vec();
+    outputs.insert(0, ValueId::INPUT);
+    let mut later = Graph::new(3);
+    let stem = Conv {
+        stride: 4,
+        ..conv(ValueId::INPUT, (3, 40), 7, 1, 2)
+    };
+    let stem = later.conv(stem).expect("the node fits");
+    let later_outputs = weighty(&mut later, stem, 40, 5).to_vec();
+    let mut banded = Graph::new(20);
+    let wide = banded
+        .conv(conv(ValueId::INPUT, (20, 200), 1, 1, 3))
+        .expect("the node fits");
+    let middle = Conv {
+        stride: 8,
+        ..conv(wide, (200, 200), 3, 200, 6)
+    };
+    let middle = banded.conv(middle).expect("the node fits");
+    let narrow = banded.conv(conv(middle, (200, 40), 1, 1, 9)).expect("the node fits");
+    let banded_outputs = weighty(&mut banded, narrow, 40, 12).to_vec();
+    let networks = [
+        (at_once, outputs, [5, 80, 7, 9]),
+        (later, later_outputs, [5, 3, 36, 28]),
+        (banded, banded_outputs, [5, 20, 72, 72]),
+    ];
+    for (graph, outputs, shape) in networks {
+        assert_like_reference(&graph, &outputs, shape);
+        let images = values(shape.iter().product(), 4);
+        let of_one = images.len() / shape[0];
+        for isa in Isa::supported() {
+            for precision in [Precision::F32, Precision::Bf16] {
+                let engine =
+                    Engine::compile(&graph, &outputs, EngineConfig { precision, isa }).expect("the outputs exist");
+                let on = |threads: usize, images: &[f32]| {
+                    let pool = rayon::ThreadPoolBuilder::new()
+                        .num_threads(threads)
+                        .build()
+                        .expect("a pool");
+                    let shape = [images.len() / of_one, shape[1], shape[2], shape[3]];
+                    pool.install(|| engine.run(images, shape).expect("the image fits"))
+                };
+                let alone: Vec<Vec<FeatureMap>> = images.chunks(of_one).map(|image| on(1, image)).collect();
+                for threads in [1, 2] {
+                    for (output, map) in on(threads, &images).iter().enumerate() {
+                        let expected: Vec<f32> = alone.iter().flat_map(|maps| maps[output].data.clone()).collect();
+                        assert!(
+                            map.data == expected,
+                            "{isa} {precision:?}, {threads} threads, output {output}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn threads_share_an_engine() {
     let (graph, outputs) = random_network(6, &BLOCKS);

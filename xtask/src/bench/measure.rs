@@ -95,8 +95,9 @@ pub(crate) fn alternate(budget: Budget, contestants: &mut [Contestant<'_>]) -> R
     let expected = (expected as usize).max(budget.least).min(budget.most);
     let runs_per_turn = (expected / TURNS).clamp(1, RUNS_PER_TURN);
     let alone = contestants.len() == 1;
-    let mut round = 0;
-    while round < budget.most.max(1) && (spent < whole || round < budget.least.max(1)) {
+    let (mut round, mut turns) = (0, 0);
+    let is_short = |round, turns| round < budget.least.max(1) || turns < TURNS.min(budget.least);
+    while round < budget.most.max(1) && (spent < whole || is_short(round, turns)) {
         let runs = if alone {
             1
         } else {
@@ -114,6 +115,7 @@ pub(crate) fn alternate(budget: Budget, contestants: &mut [Contestant<'_>]) -> R
             }
         }
         round += runs;
+        turns += 1;
     }
     Ok(rounds.into_iter().map(Timing::of).collect())
 }

@@ -12,7 +12,7 @@ use super::{cpu, cuda, precision, publish, publish_table};
 use crate::workspace;
 
 /// What made the rows of `results/bench-amx/cpu.csv`.
-const AMX_COMMAND: &str = "cargo xtask bench cpu --peers --quick --threads 1,2 --out results/bench-amx";
+const AMX_COMMAND: &str = "cargo xtask bench cpu --peers --out results/bench-amx";
 
 #[derive(Args)]
 pub(crate) struct Arguments {

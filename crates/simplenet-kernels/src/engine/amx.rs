@@ -91,7 +91,9 @@ unsafe fn multiply<const GROUPS: usize>(
         if pixel < ROWS {
             let pixels = pixel..(pixel + of_each).min(ROWS);
             pixel = pixels.end;
-            fetch(panel, strip, pixels.clone());
+            if panel.fetch {
+                fetch(panel, strip, pixels.clone());
+            }
             if let Some((strip, sums)) = before {
                 finish(panel, strip, sums, pixels);
             }
@@ -100,7 +102,7 @@ unsafe fn multiply<const GROUPS: usize>(
     amx::store::<GROUPS>(SumsAt { at: sums, pitch: BLOCK });
 }
 
-/// Fetches what [`finish`] will write and add: it may have left the L2 cache long ago.
+/// Fetches what [`finish`] will write and add.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
 unsafe fn fetch(panel: &Panel<'_, bf16>, strip: &Strip<bf16>, pixels: Range<usize>) {

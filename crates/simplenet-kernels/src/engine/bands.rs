@@ -10,7 +10,7 @@ use super::buffer::ArenaPtr;
 use super::lanes::Element;
 use super::pack::{Network, Step, Work};
 use super::part;
-use super::plan::{Place, Plan, residual};
+use super::plan::{Place, Plan, is_weighty, residual};
 use super::run::Cut;
 use super::task::{On, clear_border};
 
@@ -79,6 +79,10 @@ fn band<T: Element>(network: &Network<T>, places: &[Place], index: usize) -> Opt
     }
     let (wide, narrow) = (&places[first.output], &places[middle.output]);
     let (top, _) = middle.padding.before_after(wide.height, middle.kernel, middle.stride);
+    // Every band would stream over them.
+    if is_weighty(middle, wide) {
+        return None;
+    }
     let is_plain = wide.top == top && (narrow.top, narrow.bottom, narrow.left, narrow.right) == (0, 0, 0, 0);
     if !is_plain || (wide.len() + narrow.len()) * size_of::<T>() <= WHOLE_BYTES {
         return None;

@@ -4,7 +4,7 @@
 
 use half::bf16;
 
-use crate::rounding::nearest_bf16;
+use crate::rounding::{nearest_bf16, nearest_bf16_bits};
 
 /// What activations and dense weights are stored as.
 pub(super) trait Element: Copy + Send + Sync + 'static {
@@ -37,7 +37,7 @@ impl Element for bf16 {
     const ZERO: bf16 = bf16::ZERO;
     fn from_f32(value: f32) -> bf16 {
         // On the bits, so that the compiler makes vectors of it.
-        bf16::from_bits((nearest_bf16(value).to_bits() >> 16) as u16)
+        bf16::from_bits(nearest_bf16_bits(value))
     }
     unsafe fn widen(from: &[bf16], to: *mut f32) {
         for (index, from) in from.iter().enumerate() {

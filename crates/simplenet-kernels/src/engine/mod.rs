@@ -36,10 +36,10 @@
 //!   activations are stored in f32: AMX is bound by memory, and bf16 has no digits to lose.
 //! - While a block of channels is in use the weights of the next one are fetched: a network's weights do not fit a core's
 //!   cache, and one image uses each of them for too short a time to wait for it.
-//! - Weights lie on huge pages, from which they stream twice as fast. Where they are larger than what they meet, two images of a
-//!   thread share each pass over them (`run.rs`).
-//! - As many images as threads run side by side without waiting for each other; the rest is cut into tasks (`run.rs`),
-//!   for threads that watch for the next step instead of sleeping (`team.rs`).
+//! - Weights lie on huge pages (`buffer.rs`). Where they are larger than what they meet, two images of a thread share each pass
+//!   over them (`run.rs`).
+//! - As many images as threads, or a multiple, run side by side without waiting for each other; the rest is cut into tasks
+//!   (`run.rs`), for threads that watch for the next step instead of sleeping (`team.rs`).
 //!
 //! Results are the same bytes for any number of threads and any batch an image is in: every output is one chain of
 //! additions in a fixed order. They differ between instruction sets in the last bits.

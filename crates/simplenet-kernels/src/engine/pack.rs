@@ -1,7 +1,7 @@
 //! From a [`Graph`] to steps with packed weights: what does not depend on the size of an image.
 //!
-//! The weights of all steps lie in one buffer in the order in which they are used: what is fetched while a step ends are the
-//! first weights of the next one.
+//! The weights of all steps lie in one buffer in the order of the steps: what is fetched while one ends are most often the first
+//! weights of the next.
 //!
 //! Dense weights are cut into blocks of a few vectors of output channels, and within a block laid out in the order in
 //! which the kernel reads them: `[kernel row, kernel column, input channel, output channel of the block]`. Where terms

@@ -45,10 +45,12 @@ pub(super) struct Panel<'a, T> {
     /// Where, relative to a window's begin, the pieces of the reduction begin.
     pub(super) pieces: &'a [usize],
     pub(super) weights: *const T,
-    /// Weights that are needed next and are fetched into the L2 cache meanwhile, `ahead_step` elements per piece. Any address
-    /// will do.
+    /// Weights that are needed next and are fetched into the L2 cache meanwhile: at every piece the first ones of the next
+    /// `ahead_step` elements, which with six strips or more are all of them. Any address will do.
     pub(super) ahead: *const T,
     pub(super) ahead_step: usize,
+    /// Whether outputs and residuals are fetched before they are needed: where they are too many to be in the L2 cache still.
+    pub(super) fetch: bool,
     pub(super) bias: *const f32,
     /// Vectors of channels of this block.
     pub(super) vectors: usize,

@@ -10,7 +10,7 @@ use crate::graph::GraphError;
 /// a block, which are read again for every strip of pixels.
 const CHUNK_BYTES: usize = 384 * 1024;
 
-/// The same where weights are larger than that: a second chunk would stream over all of them again.
+/// The same where weights are larger than what the step reads: a second chunk would stream over all of them again.
 const WEIGHTY_CHUNK_BYTES: usize = 1024 * 1024;
 
 /// What a task of a Winograd convolution has transformed, which is read again for every block of channels, and the
@@ -82,7 +82,7 @@ pub(super) struct Plan {
     pub(super) bands: Vec<Option<Band>>,
     /// Elements of the longest band.
     pub(super) band: usize,
-    /// From this step on, weights are larger than what they are multiplied with.
+    /// From this step on, all steps are weighty.
     pub(super) weighty: usize,
     /// Elements of the transformed inputs of a chunk of a Winograd convolution, at most.
     pub(super) transformed_chunk: usize,
@@ -135,7 +135,7 @@ pub(super) fn residual<T>(step: &Step<T>) -> Option<usize> {
     }
 }
 
-/// Whether a step's weights are larger than what it reads.
+/// Whether a step's weights are as large as what it reads, or larger.
 pub(super) fn is_weighty<T: Element>(step: &Step<T>, input: &Place) -> bool {
     let weights = match &step.work {
         Work::Dense(dense) => dense.weights.len(),

@@ -1,7 +1,7 @@
 //! Runs a network: images over threads, and where threads are left over, the tasks of a step over threads.
 //!
-//! A whole image per thread needs no barrier between steps, so a multiple of as many images as there are threads run side by
-//! side, one or two on a thread. The images that remain run together, step by step, each step cut into tasks of rows and
+//! A whole image per thread needs no barrier between steps, so as many images run side by side as all threads get the same
+//! number of; a thread takes its own one or two at a time. The images that remain run together, step by step, each step cut into tasks of rows and
 //! blocks of channels, which a [`Team`] of threads shares. Every output is one chain of additions whatever the cut, so
 //! the cut never changes a result.
 
@@ -269,6 +269,8 @@ impl<T: Element> Network<T> {
         let len = plan.arena + parts * plan.band;
         let mut arenas: Vec<AlignedBuffer<T>> = jobs.iter().map(|_| kept.arenas.take(len)).collect();
         let pointers: Vec<ArenaPtr<T>> = arenas.iter_mut().map(|arena| ArenaPtr(arena.as_mut_ptr())).collect();
+        self.load_images(plan, jobs, &pointers, cut);
+        self.copy_outputs(plan, 0, jobs, &pointers, cut);
         let mut begin = 0;
         if matches!(cut, Cut::Whole) {
             // As long as activations are larger than weights, the cache is for those of one image.
@@ -280,8 +282,7 @@ impl<T: Element> Network<T> {
         arenas.into_iter().for_each(|arena| kept.arenas.give_back(arena));
     }
 
-    /// Runs these steps, and those that form a band with the last of them; returns the next one. Before the first step comes
-    /// the image.
+    /// Runs these steps, and those that form a band with the last of them; returns the next one.
     fn run_steps(
         &self,
         plan: &Plan,
@@ -291,10 +292,6 @@ impl<T: Element> Network<T> {
         arenas: &[ArenaPtr<T>],
         cut: Cut<'_>,
     ) -> usize {
-        if steps.start == 0 {
-            self.load_images(plan, jobs, arenas, cut);
-            self.copy_outputs(plan, 0, jobs, arenas, cut);
-        }
         let parts = match cut {
             Cut::Whole => 1,
             Cut::Tasks(team) => team.threads().div_ceil(jobs.len()),

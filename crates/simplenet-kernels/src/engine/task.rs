@@ -12,6 +12,10 @@ use super::plan::{Place, Plan, StepPlan};
 use super::pool::PoolRow;
 use super::tile::{Tile, TileFn};
 
+/// Outputs of panels that are larger than this have left the L2 cache when they are written: they share it with the input and
+/// the weights.
+const FETCHED_BYTES: usize = 512 * 1024;
+
 /// One step on one arena.
 pub(super) struct On<'a, T: 'static> {
     pub(super) network: &'a Network<T>,
@@ -153,9 +157,10 @@ impl<'a, T: Element> On<'a, T> {
             pixel_stride: self.step.stride * input.pixel,
             pieces,
             weights: weights.as_ptr(),
-            // While a block is in use for the first time the next one, which follows it, is fetched.
+            // While a block is in use for the first time the next one, which follows it, is fetched as far as that goes.
             ahead: weights.as_ptr().wrapping_add(pieces.len() * of_piece),
             ahead_step: 0,
+            fetch: output.height * output.row * size_of::<T>() >= FETCHED_BYTES,
             bias: dense.epilogue.bias[block.first_channel..].as_ptr(),
             vectors: block.vectors,
             output_stride: output.pixel,
@@ -163,7 +168,7 @@ impl<'a, T: Element> On<'a, T> {
             low: dense.epilogue.low,
             high: dense.epilogue.high,
         };
-        // Pairs of groups as long as possible: a row of 28 pixels is a pair, two rows of 14 are one.
+        // An even number of groups in a row, as long as possible: a strip that has one row only takes two of them.
         let groups = match pixels <= kernel.pixels {
             true => 1,
             false => 2 * pixels.div_ceil(2 * kernel.pixels),

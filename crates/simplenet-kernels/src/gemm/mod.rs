@@ -41,7 +41,7 @@ use crate::rounding::nearest_bf16;
 pub enum Accumulate {
     /// `C = A B`; what was there is not read.
     Overwrite,
-    /// `C += A B`.
+    /// `C += A B`. AMX takes numbers below 2⁻¹²⁶ as zero, those of C too.
     Add,
 }
 

@@ -33,6 +33,7 @@ fn chunks(cut: Cut<'_>, images: usize, step_plan: &StepPlan) -> usize {
 /// rows enough for all threads.
 fn suits_alone<T: Element>(cut: Cut<'_>, images: usize, winograd: &Winograd<T>, step_plan: &StepPlan) -> bool {
     if matches!(cut, Cut::Whole) {
+        // Two images share each pass over the weights.
         return images == 1;
     }
     let Tiling { rows, columns } = step_plan.tiling;
