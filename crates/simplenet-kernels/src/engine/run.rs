@@ -144,9 +144,13 @@ pub(super) fn run<T: Element>(
             network.run_jobs(&plan, kept, together, Cut::Tasks(team))
         });
     }
+    let written = jobs.len();
     for map in &mut maps {
+        let of_each = map.h * map.w * map.c;
         // SAFETY: the map has room for as many values, and the runs have written all of them.
-        unsafe { map.data.set_len(batch * map.h * map.w * map.c) };
+        unsafe { map.data.set_len(written * of_each) };
+        // Images without a pixel are no jobs.
+        map.data.resize(batch * of_each, 0.0);
     }
     Ok(maps)
 }
@@ -211,6 +215,14 @@ impl Tasks {
 }
 
 impl Cut<'_> {
+    /// Bands of an image: one for each thread that works on it.
+    fn parts(self, images: usize) -> usize {
+        match self {
+            Cut::Whole => 1,
+            Cut::Tasks(team) => team.threads().div_ceil(images),
+        }
+    }
+
     /// How a step is cut.
     pub(super) fn of(self, images: usize, extent: Extent) -> Tasks {
         let Extent {
@@ -261,11 +273,7 @@ impl<T: Element> Network<T> {
     }
 
     fn run_jobs(&self, plan: &Plan, kept: &Kept<T>, jobs: &[Job<'_>], cut: Cut<'_>) {
-        // A band for each thread that works on the same image.
-        let parts = match cut {
-            Cut::Whole => 1,
-            Cut::Tasks(team) => team.threads().div_ceil(jobs.len()),
-        };
+        let parts = cut.parts(jobs.len());
         let len = plan.arena + parts * plan.band;
         let mut arenas: Vec<AlignedBuffer<T>> = jobs.iter().map(|_| kept.arenas.take(len)).collect();
         let pointers: Vec<ArenaPtr<T>> = arenas.iter_mut().map(|arena| ArenaPtr(arena.as_mut_ptr())).collect();
@@ -292,10 +300,7 @@ impl<T: Element> Network<T> {
         arenas: &[ArenaPtr<T>],
         cut: Cut<'_>,
     ) -> usize {
-        let parts = match cut {
-            Cut::Whole => 1,
-            Cut::Tasks(team) => team.threads().div_ceil(jobs.len()),
-        };
+        let parts = cut.parts(jobs.len());
         let mut index = steps.start;
         while index < steps.end {
             let last = match &plan.bands[index] {
