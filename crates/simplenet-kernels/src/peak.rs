@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use crate::engine::Precision;
+use crate::engine::{Precision, Team};
 use crate::isa::Isa;
 
 /// Multiplications and additions per second of all threads of the current pool together, in the instructions that the
@@ -27,15 +27,18 @@ pub fn operations_per_second(precision: Precision, isa: Isa) -> Option<f64> {
         return None;
     }
     let (operations_per_round, run) = chains(precision, isa)?;
-    let best = (0..=RUNS)
-        .map(|_| {
+    let threads = rayon::current_num_threads();
+    // A thread that comes late leaves its part to the others, and that run is not the best one.
+    let best = Team::gather(threads, |team| {
+        let runs = (0..=RUNS).map(|_| {
             let start = Instant::now();
             // SAFETY: this processor has `isa`.
-            rayon::broadcast(|_| unsafe { run(ROUNDS) });
+            team.for_each(threads, |_| unsafe { run(ROUNDS) });
             start.elapsed().as_secs_f64()
-        })
-        .fold(f64::INFINITY, f64::min);
-    let operations = operations_per_round * f64::from(ROUNDS) * rayon::current_num_threads() as f64;
+        });
+        runs.fold(f64::INFINITY, f64::min)
+    });
+    let operations = operations_per_round * f64::from(ROUNDS) * threads as f64;
     Some(operations / best)
 }
 

@@ -62,6 +62,7 @@ mod panel;
 mod plan;
 mod pool;
 mod portable;
+mod processor;
 pub mod reference;
 mod run;
 mod task;
@@ -77,6 +78,7 @@ use thiserror::Error;
 use self::kernels::Chosen;
 use self::pack::Network;
 use self::run::Kept;
+pub(crate) use self::team::Team;
 use crate::graph::{Graph, GraphError, ValueId};
 use crate::isa::Isa;
 

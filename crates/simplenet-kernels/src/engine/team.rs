@@ -7,6 +7,9 @@
 //!
 //! Every thread has a share of a step's tasks, the same part of every step, so that it finds in its own cache what it
 //! wrote in the step before. Who is done with its own share takes from the far end of another's.
+//!
+//! A helper that was woken on the leader's own processor would wait there behind it. So the leader steps aside for a moment when it
+//! has called, and a helper that finds itself where the leader runs goes elsewhere ([`processor`]).
 
 use std::any::Any;
 use std::cell::Cell;
@@ -14,15 +17,22 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::part;
+use super::{part, processor};
 
 /// How often a thread looks for the next round before it lets others run in between: about as long as a long step takes.
 const LOOKS: usize = 2000;
 
+/// How often the leader lets helpers run that were woken on its processor: where none were, for some microseconds.
+const STEPS_ASIDE: usize = 32;
+
+/// The leader steps aside no more when that has taken so long, as beside other programs it does.
+const PATIENCE: Duration = Duration::from_micros(50);
+
 /// The thread that gives out tasks, in rounds, to itself and to others. Not `Sync`: a task, which many threads run, cannot
 /// begin a round within its round.
-pub(super) struct Team {
+pub(crate) struct Team {
     shared: Arc<Shared>,
     leads: PhantomData<Cell<()>>,
 }
@@ -30,6 +40,10 @@ pub(super) struct Team {
 /// What a team's threads have in common.
 struct Shared {
     shares: Vec<Share>,
+    /// The processor of the leader.
+    processor: Option<usize>,
+    /// Helpers that have come.
+    helpers: AtomicUsize,
     /// The closure of this round, and what calls it.
     task: AtomicPtr<()>,
     call: AtomicPtr<()>,
@@ -90,9 +104,11 @@ struct Begun {
 
 impl Team {
     /// Runs `work` with a team of `threads` threads: this one, and others of rayon's.
-    pub(super) fn gather<R>(threads: usize, work: impl FnOnce(&Team) -> R) -> R {
+    pub(crate) fn gather<R>(threads: usize, work: impl FnOnce(&Team) -> R) -> R {
         let shared = Arc::new(Shared {
             shares: (0..threads.max(1)).map(|_| Share::default()).collect(),
+            processor: processor::current(),
+            helpers: AtomicUsize::new(0),
             task: AtomicPtr::default(),
             call: AtomicPtr::default(),
             panic: Mutex::default(),
@@ -103,6 +119,13 @@ impl Team {
             let shared = shared.clone();
             // Not in a scope, which would wait for helpers that a busy pool never started.
             rayon::spawn(move || shared.help(member));
+        }
+        let called = Instant::now();
+        for _ in 0..STEPS_ASIDE {
+            if shared.helpers.load(Ordering::Relaxed) + 1 >= threads || called.elapsed() > PATIENCE {
+                break;
+            }
+            std::thread::yield_now();
         }
         // Lets the helpers go when it is dropped, also where `work` panics.
         let team = Team {
@@ -120,7 +143,7 @@ impl Team {
     ///
     /// # Panics
     /// Where a task did, and for more tasks than a round can have (a million).
-    pub(super) fn for_each<F: Fn(usize) + Sync>(&self, tasks: usize, task: F) {
+    pub(crate) fn for_each<F: Fn(usize) + Sync>(&self, tasks: usize, task: F) {
         /// # Safety
         /// `task` points to a live `F`.
         unsafe fn call<F: Fn(usize)>(task: *const (), index: usize) {
@@ -212,6 +235,10 @@ impl Shared {
 
     /// Works in every round until there are no more.
     fn help(&self, member: usize) {
+        self.helpers.fetch_add(1, Ordering::Relaxed);
+        if let Some(leader) = self.processor {
+            processor::leave(leader);
+        }
         let (mut last, mut looks) = (0, 0);
         loop {
             match self.round.0.load(Ordering::Acquire) {

@@ -1,0 +1,59 @@
+//! Which processor a thread runs on.
+//!
+//! Linux wakes a thread where it ran last. Where that is the processor of the thread that wakes it, and the processors that
+//! share its cache were all busy a moment ago, it looks for no other (`SIS_UTIL`): the woken thread then waits for
+//! milliseconds behind one that spins, beside a processor that is idle. With two processors that is the rule and not the
+//! exception.
+
+/// The processor that this thread runs on; `None` where the system does not say.
+#[cfg(target_os = "linux")]
+pub(super) fn current() -> Option<usize> {
+    Some(rustix::thread::sched_getcpu())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn current() -> Option<usize> {
+    None
+}
+
+/// Moves this thread to another processor where it runs on `busy`, if it may use another. What it may use stays the same.
+#[cfg(target_os = "linux")]
+pub(super) fn leave(busy: usize) {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+    if current() != Some(busy) || busy >= CpuSet::MAX_CPU {
+        return;
+    }
+    let Ok(allowed) = sched_getaffinity(None) else {
+        return;
+    };
+    let mut others = allowed;
+    others.unset(busy);
+    // To forbid a processor moves the thread at once; to allow it again moves nothing. Both are hints: where one fails,
+    // the thread runs where it may.
+    if others.count() > 0 && sched_setaffinity(None, &others).is_ok() {
+        let _ = sched_setaffinity(None, &allowed);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn leave(_busy: usize) {}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::thread::available_parallelism;
+
+    use super::{current, leave};
+
+    #[test]
+    fn a_thread_moves_and_may_still_come_back() {
+        let allowed = available_parallelism().unwrap().get();
+        for _ in 0..100 {
+            let busy = current().unwrap();
+            leave(busy);
+            // Nothing holds the thread away from `busy`, so where it runs now is not for a test to say.
+            assert_eq!(available_parallelism().unwrap().get(), allowed);
+        }
+        leave(usize::MAX);
+    }
+}
