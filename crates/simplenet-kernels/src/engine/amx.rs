@@ -23,6 +23,8 @@ pub(super) static KERNELS: Kernels<bf16> = Kernels {
         pixels: ROWS,
         vectors: 2,
     }),
+    // Tiles wait for memory and not for products, and of memory it would take more.
+    winograd: None,
     ..avx512_bf16::KERNELS
 };
 

@@ -10,7 +10,7 @@ use super::depthwise::{self, DepthwiseRow};
 use super::kernels::{Kernels, dense_table};
 use super::lanes::Lanes;
 use super::pool::{self, PoolRow};
-use super::tile::{self, Tile};
+use super::tile::{self, Tile, TileFn};
 use super::winograd::{self, GatherRow, TransformRow, WinogradKernels};
 
 pub(super) struct Avx512;
@@ -33,6 +33,10 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn widen(from: *const f32) -> __m512 {
         _mm512_loadu_ps(from)
+    }
+    #[inline(always)]
+    unsafe fn store_sums(to: *mut f32, value: __m512) {
+        Self::store(to, value)
     }
     #[inline(always)]
     unsafe fn store(to: *mut f32, value: __m512) {
@@ -78,14 +82,21 @@ impl Lanes for Avx512 {
     }
 }
 
+const DENSE: &[&[TileFn<f32>]] =
+    dense_table!(dense; 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14, 3: 1 2 3 4 5 6 7 8 9);
+
 pub(super) static KERNELS: Kernels<f32> = Kernels {
     lanes: Avx512::LANES,
     step: Avx512::STEP,
-    dense: dense_table!(dense; 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14, 3: 1 2 3 4 5 6 7 8 9),
+    dense: DENSE,
     panel: None,
     depthwise,
     max_pool,
-    winograd: Some(WinogradKernels { transform, gather }),
+    winograd: Some(WinogradKernels {
+        transform,
+        products: DENSE,
+        gather,
+    }),
 };
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]

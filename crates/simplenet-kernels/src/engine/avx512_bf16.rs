@@ -16,6 +16,7 @@ use super::kernels::{Kernels, dense_table};
 use super::lanes::Lanes;
 use super::pool::{self, PoolRow};
 use super::tile::{self, Tile};
+use super::winograd::{self, GatherRow, TransformRow, WinogradKernels};
 
 pub(super) struct Avx512Bf16;
 
@@ -44,6 +45,10 @@ impl Lanes for Avx512Bf16 {
         // SAFETY: both are 32 bytes of plain data.
         let halves = transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(value));
         _mm256_storeu_si256(to.cast(), halves)
+    }
+    #[inline(always)]
+    unsafe fn store_sums(to: *mut f32, value: __m512) {
+        Avx512::store(to, value)
     }
     #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
@@ -92,7 +97,11 @@ pub(super) const KERNELS: Kernels<bf16> = Kernels {
     panel: None,
     depthwise,
     max_pool,
-    winograd: None,
+    winograd: Some(WinogradKernels {
+        transform,
+        products: dense_table!(products; 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14, 3: 1 2 3 4 5 6 7 8 9),
+        gather,
+    }),
 };
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
@@ -108,4 +117,19 @@ unsafe fn depthwise(row: &DepthwiseRow<bf16>) {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
 unsafe fn max_pool(row: &PoolRow<bf16>) {
     pool::max_pool::<Avx512Bf16>(row)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
+unsafe fn transform(row: &TransformRow<bf16>) {
+    winograd::transform::<Avx512Bf16>(row)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
+unsafe fn products<const V: usize, const P: usize>(tile: &Tile<'_, bf16, f32>) {
+    tile::sums::<Avx512Bf16, V, P>(tile)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
+unsafe fn gather(row: &GatherRow<bf16>) {
+    winograd::gather::<Avx512Bf16>(row)
 }

@@ -91,6 +91,11 @@ unsafe impl<T: Send> Send for ArenaPtr<T> {}
 unsafe impl<T: Sync> Sync for ArenaPtr<T> {}
 
 impl<T> ArenaPtr<T> {
+    /// The same memory as elements of another type.
+    pub(super) fn cast<U>(self) -> ArenaPtr<U> {
+        ArenaPtr(self.0.cast())
+    }
+
     /// # Safety
     /// `offset` lies within the arena.
     pub(super) unsafe fn at(self, offset: usize) -> *mut T {

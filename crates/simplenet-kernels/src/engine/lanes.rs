@@ -67,6 +67,7 @@ pub(super) trait Lanes {
     unsafe fn load(from: *const f32) -> Self::Vector;
     unsafe fn widen(from: *const Self::Element) -> Self::Vector;
     unsafe fn store(to: *mut Self::Element, value: Self::Vector);
+    unsafe fn store_sums(to: *mut f32, value: Self::Vector);
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a - b`.
     unsafe fn subtract(a: Self::Vector, b: Self::Vector) -> Self::Vector;

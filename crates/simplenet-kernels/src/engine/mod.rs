@@ -32,8 +32,8 @@
 //!   the next (`panel.rs`).
 //! - What is between the convolutions of an inverted residual block or a bottleneck, and does not fit the cache, is made and
 //!   used a band of rows at a time (`bands.rs`).
-//! - 3×3 convolutions with stride 1 take 16 multiplications where their definition has 36 (`winograd/`). Only where
-//!   activations are stored in f32: AMX is bound by memory, and bf16 has no digits to lose.
+//! - 3×3 convolutions with stride 1 take 16 multiplications where their definition has 36 (`winograd/`). Not with AMX, which is
+//!   bound by memory.
 //! - While a block of channels is in use the weights of the next one are fetched: a network's weights do not fit a core's
 //!   cache, and one image uses each of them for too short a time to wait for it.
 //! - Weights lie on huge pages (`buffer.rs`). Where they are larger than what they meet, two images of a thread share each pass

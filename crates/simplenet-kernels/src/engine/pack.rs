@@ -92,13 +92,13 @@ struct Reduction {
 /// A 3×3 convolution with stride 1 as [`super::winograd`] does it.
 pub(super) struct Winograd<T: 'static> {
     pub(super) kernels: &'static WinogradKernels<T>,
-    /// `tiles[vectors - 1][rows - 1]`: those of a 1×1 convolution.
-    pub(super) tiles: &'static [&'static [TileFn<T>]],
     pub(super) blocks: Vec<Block>,
-    /// Which of the network's: in each block `[POSITIONS, in_channels, width of the block]`.
+    /// Which of the network's: in each block `[POSITIONS, terms, width of the block]`, whole steps of terms together.
     pub(super) weights: Range<usize>,
     pub(super) epilogue: Epilogue,
     pub(super) in_channels: usize,
+    /// Channels of the input up to a whole step of the reduction.
+    pub(super) terms: usize,
 }
 
 /// A block of output channels.
@@ -266,21 +266,21 @@ impl<T: Element> Packing<T> {
     }
 
     fn winograd(&mut self, conv: &Conv, kernels: &'static WinogradKernels<T>) -> Winograd<T> {
-        let tiles = self.kernels.dense;
         let vectors = conv.out_channels.next_multiple_of(CHANNEL_ALIGNMENT) / self.kernels.lanes;
-        let for_each_channel = POSITIONS * conv.in_channels;
+        let terms = conv.in_channels.next_multiple_of(self.kernels.step);
+        let for_each_channel = POSITIONS * terms;
         Winograd {
             kernels,
-            tiles,
-            blocks: self.blocks(vectors, tiles.len(), for_each_channel),
+            blocks: self.blocks(vectors, kernels.products.len(), for_each_channel),
             weights: self.reserve(for_each_channel * vectors * self.kernels.lanes),
             epilogue: epilogue(conv),
             in_channels: conv.in_channels,
+            terms,
         }
     }
 
     fn fill_winograd(&self, conv: &Conv, winograd: &Winograd<T>, weights: &mut [T]) {
-        let in_channels = conv.in_channels;
+        let (in_channels, step) = (conv.in_channels, self.kernels.step);
         for block in &winograd.blocks {
             let width = block.vectors * self.kernels.lanes;
             let packed = &mut weights[block.weights..];
@@ -289,7 +289,8 @@ impl<T: Element> Packing<T> {
                 for (from, filter) in filters.take(in_channels).enumerate() {
                     let filter: [f32; 9] = std::array::from_fn(|tap| self.rounded(filter[tap]));
                     for (position, &value) in winograd::coefficients(&filter).iter().enumerate() {
-                        let at = (position * in_channels + from) * width + channel - block.first_channel;
+                        let term = position * winograd.terms + from;
+                        let at = (term / step * width + channel - block.first_channel) * step + term % step;
                         packed[at] = T::from_f32(value as f32);
                     }
                 }

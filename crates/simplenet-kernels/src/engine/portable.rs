@@ -8,7 +8,7 @@ use super::depthwise::{self, DepthwiseRow};
 use super::kernels::{Kernels, dense_table};
 use super::lanes::Lanes;
 use super::pool::{self, PoolRow};
-use super::tile::{self, Tile};
+use super::tile::{self, Tile, TileFn};
 use super::winograd::{self, GatherRow, TransformRow, WinogradKernels};
 
 pub(super) struct Portable;
@@ -39,6 +39,10 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn widen(from: *const f32) -> Eight {
         Self::load(from)
+    }
+    #[inline(always)]
+    unsafe fn store_sums(to: *mut f32, value: Eight) {
+        Self::store(to, value)
     }
     #[inline(always)]
     unsafe fn store(to: *mut f32, value: Eight) {
@@ -86,14 +90,20 @@ impl Lanes for Portable {
     }
 }
 
+const DENSE: &[&[TileFn<f32>]] = dense_table!(dense; 1: 1 2 3 4 5 6);
+
 pub(super) static KERNELS: Kernels<f32> = Kernels {
     lanes: Portable::LANES,
     step: Portable::STEP,
-    dense: dense_table!(dense; 1: 1 2 3 4 5 6),
+    dense: DENSE,
     panel: None,
     depthwise,
     max_pool,
-    winograd: Some(WinogradKernels { transform, gather }),
+    winograd: Some(WinogradKernels {
+        transform,
+        products: DENSE,
+        gather,
+    }),
 };
 
 unsafe fn dense<const V: usize, const P: usize>(tile: &Tile<'_, f32>) {

@@ -16,7 +16,7 @@ use super::lanes::Lanes;
 /// For each of the pixels and taps, `run` steps from `input` on can be read; `weights` holds `taps × run` steps of the
 /// block; `bias` the block's channels; at each pixel, the block's channels can be written at `output` and read at
 /// `residual` (unless null). `output` and `residual` may be the same.
-pub(super) struct Tile<'a, T> {
+pub(super) struct Tile<'a, T, O = T> {
     /// Where the first pixel's window begins.
     pub(super) input: *const T,
     /// Elements between the windows of neighbouring output pixels.
@@ -31,17 +31,17 @@ pub(super) struct Tile<'a, T> {
     pub(super) ahead: *const T,
     pub(super) ahead_step: usize,
     pub(super) bias: *const f32,
-    pub(super) output: *mut T,
+    pub(super) output: *mut O,
     pub(super) output_stride: usize,
-    pub(super) residual: *const T,
+    pub(super) residual: *const O,
     pub(super) residual_stride: usize,
     /// The activation is a clamp to `low..=high`.
     pub(super) low: f32,
     pub(super) high: f32,
 }
 
-/// A compiled [`dense`] of one instruction set and one size.
-pub(super) type TileFn<T> = unsafe fn(&Tile<'_, T>);
+/// A compiled [`dense`] or [`sums`] of one instruction set and one size.
+pub(super) type TileFn<T, O = T> = unsafe fn(&Tile<'_, T, O>);
 
 /// Unrolls a loop over the pixels of a strip in the source. Left to itself the compiler sometimes unrolls too late, and
 /// the sums then live in memory instead of registers.
@@ -61,6 +61,34 @@ macro_rules! for_pixels {
 /// whatever `V` and `P` are: how pixels are cut into strips never changes a result.
 #[inline(always)]
 pub(super) unsafe fn dense<L: Lanes, const V: usize, const P: usize>(tile: &Tile<'_, L::Element>) {
+    let sums = reduce::<L, L::Element, V, P>(tile);
+    let (low, high) = (L::splat(tile.low), L::splat(tile.high));
+    for_pixels!(PIXEL in 0..P {
+        for (vector, &sum) in sums[PIXEL].iter().enumerate() {
+            let mut value = sum;
+            if !tile.residual.is_null() {
+                let residual = tile.residual.add(PIXEL * tile.residual_stride + vector * L::LANES);
+                value = L::add(value, L::widen(residual));
+            }
+            let output = tile.output.add(PIXEL * tile.output_stride + vector * L::LANES);
+            L::store(output, L::clamp(value, low, high));
+        }
+    });
+}
+
+/// The sums alone, in f32 whatever they are sums of; there is neither a residual nor an activation.
+#[inline(always)]
+pub(super) unsafe fn sums<L: Lanes, const V: usize, const P: usize>(tile: &Tile<'_, L::Element, f32>) {
+    let sums = reduce::<L, f32, V, P>(tile);
+    for_pixels!(PIXEL in 0..P {
+        for (vector, &sum) in sums[PIXEL].iter().enumerate() {
+            L::store_sums(tile.output.add(PIXEL * tile.output_stride + vector * L::LANES), sum);
+        }
+    });
+}
+
+#[inline(always)]
+unsafe fn reduce<L: Lanes, O, const V: usize, const P: usize>(tile: &Tile<'_, L::Element, O>) -> [[L::Vector; V]; P] {
     const { assert!(P <= 14, "for_pixels unrolls 14") };
     let mut bias = [L::splat(0.0); V];
     for (vector, bias) in bias.iter_mut().enumerate() {
@@ -89,16 +117,5 @@ pub(super) unsafe fn dense<L: Lanes, const V: usize, const P: usize>(tile: &Tile
             input = input.add(L::STEP);
         }
     }
-    let (low, high) = (L::splat(tile.low), L::splat(tile.high));
-    for_pixels!(PIXEL in 0..P {
-        for (vector, &sum) in sums[PIXEL].iter().enumerate() {
-            let mut value = sum;
-            if !tile.residual.is_null() {
-                let residual = tile.residual.add(PIXEL * tile.residual_stride + vector * L::LANES);
-                value = L::add(value, L::widen(residual));
-            }
-            let output = tile.output.add(PIXEL * tile.output_stride + vector * L::LANES);
-            L::store(output, L::clamp(value, low, high));
-        }
-    });
+    sums
 }

@@ -5,7 +5,8 @@
 //! multiplied by the filters' coefficients at the same position (`G g Gᵀ`, made once when the network is packed), with
 //! the kernels of 1×1 convolutions ([`super::tile`]); the 16 products of a tile give its 2×2 outputs (`Aᵀ m A`).
 //! All coefficients of both transforms of activations are 0, 1 and −1, so rounding errors grow little: about twice
-//! those of the plain sum. Larger tiles would save more and lose digits.
+//! those of the plain sum. Larger tiles would save more and lose digits. In bf16 the transformed inputs and the coefficients are
+//! rounded, the products are not.
 #![expect(
     unsafe_op_in_unsafe_fn,
     reason = "a kernel body is unsafe as a whole: its contract is that of the struct it takes and `Lanes`"
@@ -18,6 +19,7 @@ pub(super) use self::run::run;
 pub(super) use self::task::{Tiling, Transformed};
 use super::lanes::Lanes;
 use super::pack::CHANNEL_ALIGNMENT;
+use super::tile::TileFn;
 
 /// Products of a tile.
 pub(super) const POSITIONS: usize = 16;
@@ -26,8 +28,10 @@ pub(super) const POSITIONS: usize = 16;
 pub(super) const TILE: usize = 2;
 
 /// The kernels of one instruction set.
-pub(super) struct WinogradKernels<T> {
+pub(super) struct WinogradKernels<T: 'static> {
     pub(super) transform: unsafe fn(&TransformRow<T>),
+    /// `[vectors - 1][rows - 1]`: those of a 1×1 convolution, with sums in f32.
+    pub(super) products: &'static [&'static [TileFn<T, f32>]],
     pub(super) gather: unsafe fn(&GatherRow<T>),
 }
 
@@ -108,7 +112,7 @@ unsafe fn inputs<L: Lanes>(a: L::Vector, b: L::Vector, c: L::Vector, d: L::Vecto
 /// `output` and read at `residual` (unless null). `output` and `residual` may be the same.
 pub(super) struct GatherRow<T> {
     /// The first tile of the row at position 0.
-    pub(super) products: *const T,
+    pub(super) products: *const f32,
     /// Elements from tile to tile, and from position to position.
     pub(super) tile: usize,
     pub(super) position: usize,
@@ -140,7 +144,7 @@ pub(super) unsafe fn gather<L: Lanes>(row: &GatherRow<L::Element>) {
             let products = row.products.add(tile * row.tile + channel);
             let mut half = [[L::splat(0.0); TILE]; 4];
             for (x, half) in half.iter_mut().enumerate() {
-                let at = |y: usize| L::widen(products.add((y * 4 + x) * row.position));
+                let at = |y: usize| L::load(products.add((y * 4 + x) * row.position));
                 *half = outputs::<L>(at(0), at(1), at(2), at(3));
             }
             let bias = L::load(row.bias.add(channel));

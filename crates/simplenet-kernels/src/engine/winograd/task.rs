@@ -41,10 +41,10 @@ impl<T: Element> Winograd<T> {
         POSITIONS * position_stride(tiles, pixel_stride::<T>(self.in_channels))
     }
 
-    /// Elements of the products of some tiles with one block of channels.
+    /// Elements that the products of some tiles with one block of channels take, which are f32.
     pub(in crate::engine) fn products_len(&self, tiles: usize, lanes: usize) -> usize {
         let widest = self.blocks.iter().map(|block| block.vectors * lanes).max();
-        POSITIONS * position_stride(tiles, widest.unwrap_or(0))
+        POSITIONS * position_stride(tiles, widest.unwrap_or(0)) * size_of::<f32>() / size_of::<T>()
     }
 }
 
@@ -90,8 +90,8 @@ impl<T: Element> On<'_, T> {
     }
 
     /// # Safety
-    /// `from` holds these rows; `products` is the caller's alone, with room for their products; no other task writes
-    /// these rows and blocks of the output.
+    /// `from` holds these rows; `products` is the caller's alone, on a cache line, with room for their products; no other task
+    /// writes these rows and blocks of the output.
     pub(in crate::engine) unsafe fn multiply(
         &self,
         winograd: &Winograd<T>,
@@ -103,18 +103,20 @@ impl<T: Element> On<'_, T> {
         const NO_BIAS: [f32; 64] = [0.0; 64];
         let columns = self.step_plan.tiling.columns;
         let tiles = rows.len() * columns;
+        let products = products.cast::<f32>();
         let stride = pixel_stride::<T>(winograd.in_channels);
         let position = position_stride(from.rows * columns, stride);
         for block in blocks {
             let width = block.vectors * self.network.kernels.lanes;
-            let kernels = winograd.tiles[block.vectors - 1];
+            let kernels = winograd.kernels.products[block.vectors - 1];
             let strips = tiles.div_ceil(kernels.len());
             let product_position = position_stride(tiles, width);
             for at in 0..POSITIONS {
-                let len = winograd.in_channels * width;
+                let len = winograd.terms * width;
                 let weights = &self.network.weights.as_slice()[block.weights + at * len..];
                 // While one position is in use the next one's weights, which follow, are fetched.
-                let ahead_step = width.div_ceil(strips);
+                let run = winograd.terms / self.network.kernels.step;
+                let ahead_step = (width * self.network.kernels.step).div_ceil(strips);
                 for index in 0..strips {
                     let strip = part(tiles, strips, index);
                     let first = (rows.start - from.first_row) * columns + strip.start;
@@ -125,11 +127,9 @@ impl<T: Element> On<'_, T> {
                             input: from.at.at(at * position + first * stride),
                             pixel_stride: stride,
                             taps: &[0],
-                            run: winograd.in_channels,
+                            run,
                             weights: weights.as_ptr(),
-                            ahead: weights
-                                .as_ptr()
-                                .wrapping_add(len + index * winograd.in_channels * ahead_step),
+                            ahead: weights.as_ptr().wrapping_add(len + index * run * ahead_step),
                             ahead_step,
                             bias: NO_BIAS.as_ptr(),
                             output: products.at(at * product_position + strip.start * width),
@@ -152,7 +152,7 @@ impl<T: Element> On<'_, T> {
 
     /// # Safety
     /// `products` begins a row of tiles of this block; no other task writes the row and the block of the output.
-    unsafe fn gather(&self, winograd: &Winograd<T>, row: usize, block: &Block, products: *const T, position: usize) {
+    unsafe fn gather(&self, winograd: &Winograd<T>, row: usize, block: &Block, products: *const f32, position: usize) {
         let output = &self.places[self.step.output];
         let residual = winograd.epilogue.residual.map(|value| &self.places[value]);
         let (y, channel) = (row * TILE, block.first_channel);
