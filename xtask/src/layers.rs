@@ -21,6 +21,7 @@ const LAYERS: &[Layer] = &[
             "hf-hub",
             "image",
             "md-5",
+            "pulp",
             "rayon",
             "serde",
             "sha2",
@@ -35,7 +36,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "simplenet-kernels",
         local: &[],
-        external: &["candle-core", "cc", "half", "libc", "rayon", "thiserror"],
+        external: &["candle-core", "cc", "half", "libc", "rayon", "rustix", "thiserror"],
     },
     Layer {
         name: "simplenet-metrics",
