@@ -1,9 +1,8 @@
 //! Which processor a thread runs on.
 //!
-//! Linux wakes a thread where it ran last. Where that is the processor of the thread that wakes it, and the processors that
-//! share its cache were all busy a moment ago, it looks for no other (`SIS_UTIL`): the woken thread then waits for
-//! milliseconds behind one that spins, beside a processor that is idle. With two processors that is the rule and not the
-//! exception.
+//! Linux wakes a thread on the processor of the one that wakes it where the thread's own last one does not count as idle: in a
+//! virtual machine one that sleeps does not, and elsewhere the search ends early where those that share a cache were busy a
+//! moment ago. The woken thread then waits for milliseconds behind one that goes on, beside a processor that has nothing to do.
 
 /// The processor that this thread runs on; `None` where the system does not say.
 #[cfg(target_os = "linux")]

@@ -76,6 +76,11 @@ fn dispatch(arguments: Arguments) -> Result<Outcome> {
             .build_global()
             .context("failed to start the threads")?;
     }
+    // On a thread of the pool: any other would wake one for each step of its work and sleep until that is done.
+    rayon::scope(|_| run(arguments))
+}
+
+fn run(arguments: Arguments) -> Result<Outcome> {
     let output = Output::new(&arguments.common);
     match arguments.verb {
         Verb::Train(arguments) => train::run(arguments, &output),
