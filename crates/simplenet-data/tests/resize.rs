@@ -56,8 +56,26 @@ proptest! {
         prop_assert_eq!(image.resize(width, height).unwrap().into_data(), slow_resize(&image, width, height));
     }
 
+    /// Rows for several threads, and one side that stays as it is.
     #[test]
-    fn the_crop_is_a_part_of_the_whole(image in images::<3>(50), resize in 1..60_usize, off in 0..60_usize) {
+    fn a_tall_image_follows_the_rule(
+        (width, height) in (1..30_usize, 130..300_usize), (wide, high) in (1..30_usize, 1..300_usize), keeps in 0..3, seed in any::<u8>(),
+    ) {
+        let data = (0..width * height * 3).map(|at| (at * 89 % 251) as u8 ^ seed).collect();
+        let image = Rgb8::new(width, height, data).unwrap();
+        let (wide, high) = match keeps {
+            0 => (width, high),
+            1 => (wide, height),
+            _ => (wide, high),
+        };
+        prop_assert_eq!(image.resize(wide, high).unwrap().into_data(), slow_resize(&image, wide, high));
+    }
+
+    #[test]
+    fn the_crop_is_a_part_of_the_whole(
+        image in images::<3>(50), resize in 1..60_usize, off in 0..60_usize, keeps in any::<bool>(),
+    ) {
+        let resize = if keeps { image.width().min(image.height()) } else { resize };
         let crop = resize - off % resize;
         let (width, height) = resized_size(image.width(), image.height(), resize);
         let (left, top) = (centre_offset(width, crop), centre_offset(height, crop));

@@ -1,11 +1,10 @@
 //! A head folded for inference, one matrix per layer of the backbone.
 
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use simplenet_kernels::engine::{FeatureMap, Precision};
-use simplenet_kernels::gemm::{Accumulate, MatMut, MatRef, PackedB, gemm_packed};
-use simplenet_kernels::patch::{Layer, PatchError, reduce};
+use simplenet_kernels::engine::Precision;
+use simplenet_kernels::gemm::{MatRef, PackedB};
+use simplenet_kernels::patch::{Layer, Multiplied, Scratch, multiply_and_reduce};
 
 use crate::error::{Error, Result};
 use crate::head::{Head, leaky};
@@ -19,15 +18,13 @@ use crate::sums;
 /// WideResNet-50-2 that is half of the multiplications. Scores differ from those of the scorer by rounding only.
 #[derive(Debug)]
 pub struct LayeredScorer {
-    hidden: usize,
     /// Columns of the row, and `[columns, hidden]`.
     layers: Vec<(Range<usize>, PackedB<f32>)>,
     /// `[hidden]`.
     bias: Vec<f32>,
     /// `[hidden]`.
     output: Vec<f32>,
-    /// Memory for products that is not in use: fresh memory would cost more than what is computed in it.
-    kept: Mutex<Vec<Vec<f32>>>,
+    scratch: Scratch,
 }
 
 impl LayeredScorer {
@@ -63,11 +60,10 @@ impl LayeredScorer {
             Ok((columns.clone(), PackedB::in_precision(precision, part)?))
         };
         Ok(Some(LayeredScorer {
-            hidden,
             layers: columns.iter().map(pack).collect::<Result<_>>()?,
             bias,
             output,
-            kept: Mutex::default(),
+            scratch: Scratch::default(),
         }))
     }
 
@@ -75,7 +71,7 @@ impl LayeredScorer {
     ///
     /// # Errors
     /// [`Error::Layers`] where the layers are not those it was made for, [`Error::Patch`] where they are of different numbers
-    /// of images, [`Error::Gemm`] where a map is shorter than its shape, [`Error::ScoreNotFinite`] where one holds NaN.
+    /// of images or a map's data does not have its shape, [`Error::ScoreNotFinite`] where one holds NaN.
     pub fn score(&self, layers: &[Layer]) -> Result<Vec<f32>> {
         let found: Vec<_> = layers.iter().map(|layer| layer.columns.clone()).collect();
         if !found.iter().eq(self.layers.iter().map(|(columns, _)| columns)) {
@@ -85,57 +81,20 @@ impl LayeredScorer {
         let Some(first) = layers.first().map(|layer| &layer.share) else {
             return Ok(Vec::new());
         };
-        if let Some((map, other)) = layers.iter().enumerate().find(|(_, layer)| layer.share.n != first.n) {
-            let (found, expected) = (other.share.n, first.n);
-            return Err(PatchError::Batch { map, found, expected }.into());
-        }
         let at_once = (ROWS_AT_ONCE / (first.h * first.w).max(1)).max(1);
+        let maps = layers.iter().zip(&self.layers);
+        let maps: Vec<Multiplied> = maps.map(|(layer, (_, matrix))| (&layer.share, matrix)).collect();
         let mut scores = Vec::with_capacity(first.n * first.h * first.w);
         for begin in (0..first.n).step_by(at_once) {
             let images = begin..(begin + at_once).min(first.n);
-            let products = layers.iter().zip(&self.layers);
-            let products: Vec<FeatureMap> = products
-                .map(|(layer, (_, matrix))| self.multiply(&layer.share, images.clone(), matrix))
-                .collect::<Result<_>>()?;
-            scores.extend(reduce(&products.iter().collect::<Vec<_>>(), |sums| {
+            scores.extend(multiply_and_reduce(&maps, images, &self.scratch, |sums| {
                 let columns = [sums, &self.bias, &self.output];
                 -sums::sum_lanes(columns, |[x, bias, output]| leaky(x + bias) * output)
             })?);
-            self.kept().extend(products.into_iter().map(|product| product.data));
         }
         match scores.iter().position(|score| !score.is_finite()) {
             Some(row) => Err(Error::ScoreNotFinite { row }),
             None => Ok(scores),
         }
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Vec<Vec<f32>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A layer's part of the hidden activations of some images, on its own grid.
-    fn multiply(&self, share: &FeatureMap, images: Range<usize>, matrix: &PackedB<f32>) -> Result<FeatureMap> {
-        let FeatureMap { h, w, c, .. } = *share;
-        let rows = images.len() * h * w;
-        let mut data = self.kept().pop().unwrap_or_default();
-        data.resize(rows * self.hidden, 0.0);
-        // A map that is shorter than its shape has no such rows, and the product refuses that.
-        let input = share
-            .data
-            .get(images.start * h * w * c..images.end * h * w * c)
-            .unwrap_or_default();
-        gemm_packed(
-            MatRef::new(input, rows, c)?,
-            matrix,
-            MatMut::new(&mut data, rows, self.hidden)?,
-            Accumulate::Overwrite,
-        )?;
-        Ok(FeatureMap {
-            n: images.len(),
-            h,
-            w,
-            c: self.hidden,
-            data,
-        })
     }
 }

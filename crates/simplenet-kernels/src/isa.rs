@@ -16,8 +16,8 @@ pub enum Isa {
     /// AVX-512 with bf16 dot products. [`Isa::detect`] leaves it to those who ask for it where it is slower than
     /// [`Isa::Avx512`].
     Avx512Bf16,
-    /// AMX tiles in bf16 (f32 work runs as on [`Isa::Avx512`]). In a convolution a pixel that is not finite can spoil neighbours
-    /// outside of its window, as a tile reaches over them with weights of zero.
+    /// AMX tiles in bf16 (f32 work runs as on [`Isa::Avx512`]). In a convolution a pixel that is not finite can spoil more
+    /// neighbours outside of its window than elsewhere, as a tile reaches over them with weights of zero.
     Amx,
 }
 

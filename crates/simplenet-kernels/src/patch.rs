@@ -18,9 +18,10 @@ mod mean;
 
 use thiserror::Error;
 
-pub use self::layers::{Layer, reduce};
+pub use self::layers::{Layer, Multiplied, Scratch, multiply_and_reduce};
 
 use crate::engine::FeatureMap;
+use crate::gemm::GemmError;
 
 /// Patch features: one row per patch, image by image, top to bottom, left to right.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,15 +75,16 @@ pub enum PatchError {
         /// As its shape says.
         expected: usize,
     },
-    /// Maps that are to be added differ in their channels.
-    #[error("feature map {map} has {found} channels, the first one {expected}")]
-    Channels {
-        /// Which of the maps, from 0.
-        map: usize,
-        /// Its channels.
-        found: usize,
-        /// Channels of the first map.
-        expected: usize,
+    /// A matrix is not for its map.
+    #[error(transparent)]
+    Gemm(#[from] GemmError),
+    /// Images that are not there.
+    #[error("images {images:?} of {n}")]
+    Image {
+        /// As asked for.
+        images: std::ops::Range<usize>,
+        /// How many there are.
+        n: usize,
     },
     /// Two maps belong to different batches.
     #[error("feature map {map} is of {found} images, the first one of {expected}")]

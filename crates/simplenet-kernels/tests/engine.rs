@@ -339,6 +339,62 @@ fn the_number_of_threads_and_the_batch_never_change_a_byte() {
 
 /// Convolutions whose weights are larger than what they read, where the images of a thread take turns with each block of weights:
 /// from the first step on, after some steps that are not such, and after a block that runs in bands.
+/// More rows than one chunk of a Winograd convolution takes, in either precision.
+#[test]
+fn a_large_three_by_three_convolution_is_its_definition_on_any_threads() {
+    let (c_in, c_out, shape) = (33, 96, [1, 33, 60, 61]);
+    let mut graph = Graph::new(c_in);
+    let output = graph
+        .conv(conv(ValueId::INPUT, (c_in, c_out), 3, 1, 11))
+        .expect("the node fits");
+    assert_like_reference(&graph, &[output], shape);
+    let images = values(shape.iter().product(), 7);
+    for isa in Isa::supported() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let engine =
+                Engine::compile(&graph, &[output], EngineConfig { precision, isa }).expect("the output exists");
+            let with = |threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .expect("a pool");
+                pool.install(|| engine.run(&images, shape).expect("the image fits"))
+            };
+            assert_eq!(with(1), with(3), "{isa} {precision:?}");
+        }
+    }
+}
+
+/// Whatever an instruction set rounds on the way: no more is lost than by rounding weights and activations alone.
+#[test]
+fn bf16_is_as_far_from_f32_everywhere() {
+    let mut graph = Graph::new(3);
+    let mut last = ValueId::INPUT;
+    for (c_in, seed) in [(3, 1), (64, 3), (64, 5), (64, 7)] {
+        let layer = Conv {
+            activation: Activation::Relu,
+            ..conv(last, (c_in, 64), 3, 1, seed)
+        };
+        last = graph.conv(layer).expect("the node fits");
+    }
+    let shape = [1, 3, 24, 24];
+    let images = values(shape.iter().product(), 7);
+    let expected = reference::run(&graph, &[last], &images, shape).expect("the image fits");
+    let precision = Precision::Bf16;
+    let distances = Isa::supported().into_iter().map(|isa| {
+        let engine = Engine::compile(&graph, &[last], EngineConfig { precision, isa }).expect("the output exists");
+        let maps = engine.run(&images, shape).expect("the image fits");
+        (isa, distance(&maps[0], &expected[0]))
+    });
+    let distances: Vec<(Isa, f64)> = distances.collect();
+    // Portable code rounds exactly weights and stored activations.
+    let (_, plain) = distances[0];
+    assert!(
+        distances.iter().all(|&(_, distance)| distance < 1.5 * plain),
+        "{distances:?}"
+    );
+}
+
 #[test]
 fn images_that_share_weights_are_as_alone() {
     let weighty = |graph: &mut Graph, input: ValueId, channels: usize, seed: u64| {

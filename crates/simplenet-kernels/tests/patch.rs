@@ -5,7 +5,8 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use simplenet_kernels::engine::FeatureMap;
-use simplenet_kernels::patch::{PatchError, Rows, code_embed, mean_embed};
+use simplenet_kernels::gemm::{GemmError, MatRef, PackedB};
+use simplenet_kernels::patch::{Multiplied, PatchError, Rows, Scratch, code_embed, mean_embed, multiply_and_reduce};
 use simplenet_kernels::patch_candle;
 
 /// Pseudo-random values in [-1, 1) that need no generator.
@@ -253,6 +254,92 @@ fn rows_are_the_same_bytes_for_any_number_of_threads() {
     let alone = with(1);
     assert_eq!(alone, with(2));
     assert_eq!(alone, with(7));
+}
+
+/// A matrix `[rows, cols]`, and the same packed.
+fn matrix(rows: usize, cols: usize, seed: u32) -> (Vec<f32>, PackedB<f32>) {
+    let plain = values(rows * cols, seed);
+    let packed = PackedB::new(MatRef::new(&plain, rows, cols).unwrap()).unwrap();
+    (plain, packed)
+}
+
+/// What [`multiply_and_reduce`] makes of the sums in these tests: positions and columns count differently.
+fn length(sums: &[f32]) -> f32 {
+    sums.iter().zip(1..).map(|(sum, at)| sum * sum / at as f32).sum()
+}
+
+/// Grids that divide and that do not, more positions than are multiplied at once, some of the images.
+#[test]
+fn products_on_their_own_grids_are_those_of_joined_rows() {
+    for (n, h, w, width) in [
+        (1, 28, 28, 70),
+        (3, 5, 7, 33),
+        (2, 1, 1, 1),
+        (2, 3, 150, 16),
+        (5, 9, 4, 64),
+    ] {
+        let maps = [
+            map(n, h, w, 12, 1),
+            map(n, h.div_ceil(2), w.div_ceil(2), 20, 2),
+            map(n, 3, 2, 5, 3),
+        ];
+        let matrices = [matrix(12, width, 4), matrix(20, width, 5), matrix(5, width, 6)];
+        for depth in 1..=3 {
+            let multiplied: Vec<Multiplied> = maps
+                .iter()
+                .zip(&matrices)
+                .map(|(map, (_, packed))| (map, packed))
+                .take(depth)
+                .collect();
+            let rows = mean_embed(&maps.iter().take(depth).collect::<Vec<_>>(), 1).unwrap();
+            let stacked: Vec<f32> = matrices[..depth].iter().flat_map(|(plain, _)| plain.clone()).collect();
+            let expected: Vec<f32> = rows
+                .data
+                .chunks_exact(rows.dim)
+                .map(|row| {
+                    let sums: Vec<f32> = (0..width)
+                        .map(|at| {
+                            (row.iter().enumerate())
+                                .map(|(k, x)| f64::from(*x) * f64::from(stacked[k * width + at]))
+                                .sum::<f64>() as f32
+                        })
+                        .collect();
+                    length(&sums)
+                })
+                .collect();
+            let scratch = Scratch::default();
+            let with = |threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| multiply_and_reduce(&multiplied, 0..n, &scratch, length).unwrap())
+            };
+            let found = with(1);
+            assert_close(&found, &expected, 1e-3);
+            assert_eq!(found, with(2));
+            assert_eq!(found, with(7));
+            let some = multiply_and_reduce(&multiplied, n / 2..n, &scratch, length).unwrap();
+            assert_eq!(some, found[n / 2 * h * w..]);
+        }
+    }
+}
+
+#[test]
+fn products_that_do_not_fit_are_refused() {
+    let (first, second) = (map(2, 4, 4, 3, 1), map(2, 2, 2, 5, 2));
+    let (three, five, narrow) = (matrix(3, 8, 3).1, matrix(5, 8, 4).1, matrix(5, 7, 5).1);
+    let scratch = Scratch::default();
+    let refused = |maps: &[Multiplied], images| multiply_and_reduce(maps, images, &scratch, length).unwrap_err();
+    assert_eq!(refused(&[], 0..0), PatchError::NoMaps);
+    for maps in [
+        [(&first, &five), (&second, &five)],
+        [(&first, &three), (&second, &narrow)],
+    ] {
+        let error = refused(&maps, 0..2);
+        assert!(matches!(error, PatchError::Gemm(GemmError::Shape { .. })), "{error:?}");
+    }
+    let images = PatchError::Image { images: 1..3, n: 2 };
+    assert_eq!(refused(&[(&first, &three), (&second, &five)], 1..3), images);
+    let none = multiply_and_reduce(&[(&first, &three)], 1..1, &scratch, length);
+    assert_eq!(none, Ok(Vec::new()));
 }
 
 #[test]

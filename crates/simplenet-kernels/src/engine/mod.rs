@@ -87,8 +87,9 @@ use crate::isa::Isa;
 pub enum Precision {
     /// 24 bits of significand.
     F32,
-    /// 8 bits of significand: half the memory, and dense convolutions several times as fast on [`Isa::Amx`]. Where no
-    /// instruction multiplies bf16, the same rounding is emulated, at about the speed of f32 or less.
+    /// 8 bits of significand: half the memory, and dense convolutions several times as fast on [`Isa::Amx`], up to twice on
+    /// [`Isa::Avx512Bf16`]. Where no instruction multiplies bf16 it is emulated, at about the speed of f32 or less: weights and
+    /// stored activations are rounded in the same way.
     Bf16,
 }
 

@@ -287,7 +287,16 @@ impl<T: Element> Packing<T> {
             for channel in block.first_channel..(block.first_channel + width).min(conv.out_channels) {
                 let filters = conv.weight[channel * in_channels * 9..].chunks_exact(9);
                 for (from, filter) in filters.take(in_channels).enumerate() {
-                    let filter: [f32; 9] = std::array::from_fn(|tap| self.rounded(filter[tap]));
+                    // Coefficients that are stored in bf16 are rounded there, and once.
+                    let emulates = self.bf16 && size_of::<T>() == 4;
+                    let weight = |tap: usize| {
+                        if emulates {
+                            self.rounded(filter[tap])
+                        } else {
+                            filter[tap]
+                        }
+                    };
+                    let filter: [f32; 9] = std::array::from_fn(weight);
                     for (position, &value) in winograd::coefficients(&filter).iter().enumerate() {
                         let term = position * winograd.terms + from;
                         let at = (term / step * width + channel - block.first_channel) * step + term % step;

@@ -105,28 +105,13 @@ struct Begun {
 impl Team {
     /// Runs `work` with a team of `threads` threads: this one, and others of rayon's.
     pub(crate) fn gather<R>(threads: usize, work: impl FnOnce(&Team) -> R) -> R {
-        let shared = Arc::new(Shared {
-            shares: (0..threads.max(1)).map(|_| Share::default()).collect(),
-            processor: processor::current(),
-            helpers: AtomicUsize::new(0),
-            task: AtomicPtr::default(),
-            call: AtomicPtr::default(),
-            panic: Mutex::default(),
-            round: OwnLine::default(),
-            done: OwnLine::default(),
-        });
+        let shared = Arc::new(Shared::new(threads));
         for member in 1..threads {
             let shared = shared.clone();
             // Not in a scope, which would wait for helpers that a busy pool never started.
             rayon::spawn(move || shared.help(member));
         }
-        let called = Instant::now();
-        for _ in 0..STEPS_ASIDE {
-            if shared.helpers.load(Ordering::Relaxed) + 1 >= threads || called.elapsed() > PATIENCE {
-                break;
-            }
-            std::thread::yield_now();
-        }
+        shared.step_aside();
         // Lets the helpers go when it is dropped, also where `work` panics.
         let team = Team {
             shared,
@@ -184,6 +169,34 @@ impl Drop for Team {
 }
 
 impl Shared {
+    /// With this thread as the leader.
+    fn new(threads: usize) -> Shared {
+        Shared {
+            shares: (0..threads.max(1)).map(|_| Share::default()).collect(),
+            processor: processor::current(),
+            helpers: AtomicUsize::new(0),
+            task: AtomicPtr::default(),
+            call: AtomicPtr::default(),
+            panic: Mutex::default(),
+            round: OwnLine::default(),
+            done: OwnLine::default(),
+        }
+    }
+
+    /// Lets helpers run that wait behind this thread for its processor.
+    fn step_aside(&self) {
+        if self.processor.is_none() {
+            return;
+        }
+        let called = Instant::now();
+        for _ in 0..STEPS_ASIDE {
+            if self.helpers.load(Ordering::Relaxed) + 1 >= self.shares.len() || called.elapsed() > PATIENCE {
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+
     /// Runs tasks of the current round until none is left to begin.
     fn work(&self, member: usize) {
         while let Some(begun) = self.begin(member) {
@@ -235,6 +248,10 @@ impl Shared {
 
     /// Works in every round until there are no more.
     fn help(&self, member: usize) {
+        // Nobody started this before its time was over: then it may be the leader itself, which has other work.
+        if self.round.0.load(Ordering::Acquire) == OVER {
+            return;
+        }
         self.helpers.fetch_add(1, Ordering::Relaxed);
         if let Some(leader) = self.processor {
             processor::leave(leader);
@@ -269,7 +286,7 @@ mod tests {
 
     use rayon::prelude::*;
 
-    use super::Team;
+    use super::{OVER, Shared, Team};
     use crate::engine::buffer::ArenaPtr;
 
     /// Rounds of no to many tasks, each of which must run once.
@@ -329,6 +346,14 @@ mod tests {
             }
         });
         assert_eq!(even, [1000; 64]);
+    }
+
+    #[test]
+    fn a_helper_that_comes_too_late_does_nothing() {
+        let shared = Shared::new(2);
+        shared.round.0.store(OVER, Ordering::Release);
+        shared.help(1);
+        assert_eq!(shared.helpers.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -77,6 +77,10 @@ pub(super) unsafe fn dense<L: Lanes, const V: usize, const P: usize>(tile: &Tile
 }
 
 /// The sums alone, in f32 whatever they are sums of; there is neither a residual nor an activation.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "only x86-64 has kernels whose sums are of another type")
+)]
 #[inline(always)]
 pub(super) unsafe fn sums<L: Lanes, const V: usize, const P: usize>(tile: &Tile<'_, L::Element, f32>) {
     let sums = reduce::<L, f32, V, P>(tile);

@@ -25,8 +25,18 @@ pub(super) fn is_parallel(m: usize, k: usize, n: usize) -> bool {
     m.saturating_mul(k).saturating_mul(n) > SERIAL
 }
 
+/// Whose threads multiply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum On {
+    /// All of the pool, where it is worth it.
+    Pool,
+    /// The one that calls.
+    Caller,
+}
+
 /// `C = A B` or `C += A B` with B packed. The shapes have been checked.
 pub(super) fn multiply<T: Real, P: Send + Sync>(
+    on: On,
     kernel: &Kernel<T, P>,
     a: MatRef<'_, T>,
     b: &Right<P>,
@@ -47,7 +57,7 @@ pub(super) fn multiply<T: Real, P: Send + Sync>(
         return;
     }
     let row_panels = m.div_ceil(kernel.rows);
-    if !is_parallel(m, b.k, n) {
+    if on == On::Caller || !is_parallel(m, b.k, n) {
         block(kernel, &a, b, &out, 0..row_panels, 0..b.panels, accumulate);
         return;
     }

@@ -29,6 +29,7 @@ mod view;
 
 use thiserror::Error;
 
+use self::blocked::On;
 use self::kernel::{Chosen, Kernel, kernel_f32, kernel_f64};
 use self::pack::{Buffer, Right, Side};
 pub use self::view::{MatMut, MatRef};
@@ -327,7 +328,7 @@ fn pack_and_multiply<T: Real, P: Send + Sync>(
     let buffer = Buffer::borrow(Side::Right, Right::elements(b.rows(), b.cols(), kernel));
     let parallel = blocked::is_parallel(a.rows(), b.rows(), b.cols());
     let right = Right::pack(&b, kernel, buffer, parallel);
-    blocked::multiply(kernel, a, &right, c, accumulate);
+    blocked::multiply(On::Pool, kernel, a, &right, c, accumulate);
     right.buffer.keep(Side::Right);
 }
 
@@ -342,10 +343,33 @@ pub fn gemm_packed<T: Real>(
     c: MatMut<'_, T>,
     accumulate: Accumulate,
 ) -> Result<(), GemmError> {
+    multiply_packed(On::Pool, a, b, c, accumulate)
+}
+
+/// [`gemm_packed`] on the thread that calls, for those that are many themselves.
+///
+/// # Errors
+/// As [`gemm_packed`].
+pub fn gemm_packed_alone<T: Real>(
+    a: MatRef<'_, T>,
+    b: &PackedB<T>,
+    c: MatMut<'_, T>,
+    accumulate: Accumulate,
+) -> Result<(), GemmError> {
+    multiply_packed(On::Caller, a, b, c, accumulate)
+}
+
+fn multiply_packed<T: Real>(
+    on: On,
+    a: MatRef<'_, T>,
+    b: &PackedB<T>,
+    c: MatMut<'_, T>,
+    accumulate: Accumulate,
+) -> Result<(), GemmError> {
     check_shapes(&a, [b.rows(), b.cols()], &c)?;
     match &b.packed {
-        Packed::Plain(kernel, right) => blocked::multiply(kernel, a, right, c, accumulate),
-        Packed::Bf16(kernel, right) => blocked::multiply(kernel, a, right, c, accumulate),
+        Packed::Plain(kernel, right) => blocked::multiply(on, kernel, a, right, c, accumulate),
+        Packed::Bf16(kernel, right) => blocked::multiply(on, kernel, a, right, c, accumulate),
     }
     Ok(())
 }

@@ -2,12 +2,14 @@
 //! positions.
 
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
 use super::bilinear::{Resize, add_lerp};
 use super::{PatchError, check};
 use crate::engine::FeatureMap;
+use crate::gemm::{Accumulate, GemmError, MatMut, MatRef, PackedB, gemm_packed, gemm_packed_alone};
 
 /// What one layer adds to the rows. Resized bilinearly to the first layer's grid, the shares of all layers, each at its
 /// columns, sum up to the rows.
@@ -19,48 +21,118 @@ pub struct Layer {
     pub columns: Range<usize>,
 }
 
-/// One value for each position of the first map's grid: `value` of the sum of all maps there, each resized bilinearly
-/// to that grid. All maps have the same channels. Values do not depend on the number of threads.
+/// What is multiplied with the positions of a map: `[channels, width]`, of the same width for all maps.
+pub type Multiplied<'a> = (&'a FeatureMap, &'a PackedB<f32>);
+
+/// Positions of the first map that a thread multiplies at once at most: with 1024 columns their products, which are used up
+/// before they leave its cache, take half a MiB.
+const POSITIONS: usize = 128;
+
+/// Memory for products, kept from call to call: fresh memory would cost more than what is computed in it.
+#[derive(Debug, Default)]
+pub struct Scratch(Mutex<Vec<Vec<f32>>>);
+
+impl Scratch {
+    /// At least `len` values, whatever they are.
+    fn take(&self, len: usize) -> Vec<f32> {
+        let mut memory = self.lock().pop().unwrap_or_default();
+        if memory.len() < len {
+            memory.resize(len, 0.0);
+        }
+        memory
+    }
+
+    fn give_back(&self, memory: Vec<f32>) {
+        self.lock().push(memory);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<f32>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One value for each position of the first map's grid in some of the images: `value` of the sum of all maps there, each
+/// multiplied with its matrix on its own grid and the product resized bilinearly. Values do not depend on the number of threads.
 ///
 /// # Errors
-/// [`PatchError::NoMaps`], [`PatchError::EmptyMap`], [`PatchError::Length`], [`PatchError::Batch`];
-/// [`PatchError::Channels`] where maps differ in them.
-pub fn reduce(maps: &[&FeatureMap], value: impl Fn(&[f32]) -> f32 + Sync) -> Result<Vec<f32>, PatchError> {
-    check(maps, 1)?;
-    let FeatureMap { n, h, w, c, .. } = *maps[0];
-    if let Some((map, other)) = maps.iter().enumerate().find(|(_, map)| map.c != c) {
-        let (found, expected) = (other.c, c);
-        return Err(PatchError::Channels { map, found, expected });
+/// [`PatchError::NoMaps`], [`PatchError::EmptyMap`], [`PatchError::Length`], [`PatchError::Batch`], [`PatchError::Image`];
+/// [`PatchError::Gemm`] where a matrix is not for its map, or not as wide as the first one.
+pub fn multiply_and_reduce(
+    maps: &[Multiplied<'_>],
+    images: Range<usize>,
+    scratch: &Scratch,
+    value: impl Fn(&[f32]) -> f32 + Sync,
+) -> Result<Vec<f32>, PatchError> {
+    check(&maps.iter().map(|(map, _)| *map).collect::<Vec<_>>(), 1)?;
+    let (first, matrix) = maps[0];
+    let (&FeatureMap { n, h, w, .. }, width) = (first, matrix.cols());
+    if images.start > images.end || images.end > n {
+        return Err(PatchError::Image { images, n });
     }
-    let resized: Vec<(&FeatureMap, Option<Resize>)> = maps
-        .iter()
-        .map(|&map| {
-            let other = (map.h, map.w) != (h, w);
-            (map, other.then(|| Resize::new([map.h, map.w, c], [h, w])))
+    let deeper = maps[1..].iter().map(|(map, matrix)| {
+        let [from, to] = [images.start, images.end].map(|image| image * map.h * map.w);
+        let mut product = scratch.take((to - from) * width);
+        multiply(gemm_packed, map, from..to, matrix, width, &mut product)?;
+        Ok((product, Resize::new([map.h, map.w, width], [h, w])))
+    });
+    let deeper: Vec<(Vec<f32>, Resize)> = deeper.collect::<Result<_, PatchError>>()?;
+
+    let rows = images.len() * h;
+    let mut values = vec![0.0; rows * w];
+    // As many bands for every thread; only the time depends on them.
+    let bands = rows.div_ceil((POSITIONS / w).max(1));
+    let bands = bands.next_multiple_of(rayon::current_num_threads()).min(rows);
+    let mut left = &mut values[..];
+    let bands: Vec<(Range<usize>, &mut [f32])> = (0..bands)
+        .map(|band| {
+            let rows = rows * band / bands..rows * (band + 1) / bands;
+            let (values, rest) = std::mem::take(&mut left).split_at_mut(rows.len() * w);
+            left = rest;
+            (rows, values)
         })
         .collect();
-    let mut values = vec![0.0; n * h * w];
-    let rows = values.par_chunks_exact_mut(w).enumerate();
-    rows.for_each_init(
-        || (vec![0.0; w * c], Vec::new()),
-        |(sums, between), (row, values)| {
-            let (image, y) = (row / h, row % h);
-            sums.fill(0.0);
-            for (map, resize) in &resized {
-                match resize {
-                    None => {
-                        let own = &map.data[row * w * c..][..w * c];
-                        sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
-                    }
-                    Some(resize) => resize.row(&map.data, image, y, between, |x, low, high, weight| {
-                        add_lerp(&mut sums[x * c..][..c], low, high, weight);
-                    }),
-                }
+    bands.into_par_iter().with_max_len(1).try_for_each(|(rows, values)| {
+        let mut sums = scratch.take(values.len() * width);
+        let mut between = Vec::new();
+        let from = (images.start * h + rows.start) * w;
+        multiply(
+            gemm_packed_alone,
+            first,
+            from..from + values.len(),
+            matrix,
+            width,
+            &mut sums,
+        )?;
+        let lines = sums.chunks_exact_mut(w * width).zip(values.chunks_exact_mut(w));
+        for (row, (sums, values)) in rows.zip(lines) {
+            for (product, resize) in &deeper {
+                resize.row(product, row / h, row % h, &mut between, |x, low, high, weight| {
+                    add_lerp(&mut sums[x * width..][..width], low, high, weight);
+                });
             }
-            for (result, sums) in values.iter_mut().zip(sums.chunks_exact(c)) {
+            for (result, sums) in values.iter_mut().zip(sums.chunks_exact(width)) {
                 *result = value(sums);
             }
-        },
-    );
+        }
+        scratch.give_back(sums);
+        Ok::<_, PatchError>(())
+    })?;
+    deeper.into_iter().for_each(|(product, _)| scratch.give_back(product));
     Ok(values)
+}
+
+type Gemm = fn(MatRef<'_, f32>, &PackedB<f32>, MatMut<'_, f32>, Accumulate) -> Result<(), GemmError>;
+
+/// Some positions of a map, times a matrix that is to have `width` columns.
+fn multiply(
+    gemm: Gemm,
+    map: &FeatureMap,
+    positions: Range<usize>,
+    matrix: &PackedB<f32>,
+    width: usize,
+    product: &mut [f32],
+) -> Result<(), GemmError> {
+    let (rows, c) = (positions.len(), map.c);
+    let input = MatRef::new(&map.data[positions.start * c..positions.end * c], rows, c)?;
+    gemm(input, matrix, MatMut::new(product, rows, width)?, Accumulate::Overwrite)
 }

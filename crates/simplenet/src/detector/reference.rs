@@ -11,7 +11,8 @@ use crate::error::Error;
 /// network or head moves them by more than this.
 const TOLERANCE: f32 = 1e-3;
 
-/// The same in bf16, where another order of additions decides which way a feature is rounded.
+/// The same in bf16, where another order of additions decides which way a feature is rounded, and instruction sets differ in what
+/// else they round (the transformed inputs of Winograd's convolutions).
 const TOLERANCE_BF16: f32 = 3e-2;
 
 /// How far a score may move in this precision.

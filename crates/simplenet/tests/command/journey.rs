@@ -112,7 +112,9 @@ fn scores_do_not_depend_on_place_threads_or_company() {
 #[test]
 fn a_stream_of_names_is_answered_line_by_line() {
     let (detector, dash): (&OsStr, &OsStr) = (factory().detector.as_ref(), "-".as_ref());
+    // The one thread both waits for names and judges.
     let mut child = command(&["predict".as_ref(), detector, dash])
+        .args(["--threads", "1"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -47,8 +47,8 @@ pub(super) fn coefficients(filter: &[f32]) -> [f64; POSITIONS] {
     all
 }
 
-/// Elements from position to position where each has `tiles` rows of `stride` elements: one cache line more than
-/// that, so that the positions of a tile do not fall onto the same sets of the L1 cache.
+/// Elements from position to position where each has `tiles` rows of `stride` elements: one vector more than that, so that the
+/// positions of a tile do not fall onto the same sets of the L1 cache.
 pub(super) fn position_stride(tiles: usize, stride: usize) -> usize {
     tiles * stride + CHANNEL_ALIGNMENT
 }

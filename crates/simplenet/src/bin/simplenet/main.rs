@@ -69,13 +69,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// Bytes of a thread's stack: what a program's first thread has.
+const STACK: usize = 8 << 20;
+
 fn dispatch(arguments: Arguments) -> Result<Outcome> {
-    if let Some(threads) = arguments.common.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .context("failed to start the threads")?;
-    }
+    // 0 is as many as there are processors.
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(arguments.common.threads.unwrap_or(0))
+        .stack_size(STACK)
+        .build_global()
+        .context("failed to start the threads")?;
     // On a thread of the pool: any other would wake one for each step of its work and sleep until that is done.
     rayon::scope(|_| run(arguments))
 }
