@@ -120,7 +120,7 @@ impl Team {
         work(&team)
     }
 
-    pub(super) fn threads(&self) -> usize {
+    pub(crate) fn threads(&self) -> usize {
         self.shared.shares.len()
     }
 

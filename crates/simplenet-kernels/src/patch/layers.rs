@@ -4,12 +4,10 @@
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rayon::prelude::*;
-
 use super::bilinear::{Resize, add_lerp};
 use super::{PatchError, check};
-use crate::engine::FeatureMap;
-use crate::gemm::{Accumulate, GemmError, MatMut, MatRef, PackedB, gemm_packed, gemm_packed_alone};
+use crate::engine::{FeatureMap, Team};
+use crate::gemm::{Accumulate, GemmError, MatMut, MatRef, PackedB, gemm_packed_alone};
 
 /// What one layer adds to the rows. Resized bilinearly to the first layer's grid, the shares of all layers, each at its
 /// columns, sum up to the rows.
@@ -69,63 +67,90 @@ pub fn multiply_and_reduce(
     if images.start > images.end || images.end > n {
         return Err(PatchError::Image { images, n });
     }
-    let deeper = maps[1..].iter().map(|(map, matrix)| {
-        let [from, to] = [images.start, images.end].map(|image| image * map.h * map.w);
-        let mut product = scratch.take((to - from) * width);
-        multiply(gemm_packed, map, from..to, matrix, width, &mut product)?;
-        Ok((product, Resize::new([map.h, map.w, width], [h, w])))
-    });
-    let deeper: Vec<(Vec<f32>, Resize)> = deeper.collect::<Result<_, PatchError>>()?;
-
-    let rows = images.len() * h;
-    let mut values = vec![0.0; rows * w];
-    // As many bands for every thread; only the time depends on them.
-    let bands = rows.div_ceil((POSITIONS / w).max(1));
-    let bands = bands.next_multiple_of(rayon::current_num_threads()).min(rows);
-    let mut left = &mut values[..];
-    let bands: Vec<(Range<usize>, &mut [f32])> = (0..bands)
-        .map(|band| {
-            let rows = rows * band / bands..rows * (band + 1) / bands;
-            let (values, rest) = std::mem::take(&mut left).split_at_mut(rows.len() * w);
-            left = rest;
-            (rows, values)
-        })
-        .collect();
-    bands.into_par_iter().with_max_len(1).try_for_each(|(rows, values)| {
-        let mut sums = scratch.take(values.len() * width);
-        let mut between = Vec::new();
-        let from = (images.start * h + rows.start) * w;
-        multiply(
-            gemm_packed_alone,
-            first,
-            from..from + values.len(),
-            matrix,
-            width,
-            &mut sums,
-        )?;
-        let lines = sums.chunks_exact_mut(w * width).zip(values.chunks_exact_mut(w));
-        for (row, (sums, values)) in rows.zip(lines) {
-            for (product, resize) in &deeper {
-                resize.row(product, row / h, row % h, &mut between, |x, low, high, weight| {
-                    add_lerp(&mut sums[x * width..][..width], low, high, weight);
-                });
-            }
-            for (result, sums) in values.iter_mut().zip(sums.chunks_exact(width)) {
-                *result = value(sums);
-            }
+    let threads = rayon::current_num_threads();
+    Team::gather(threads, |team| {
+        let mut deeper: Vec<(Vec<f32>, Resize)> = Vec::with_capacity(maps.len() - 1);
+        for (map, matrix) in &maps[1..] {
+            let positions = images.len() * map.h * map.w;
+            let mut product = scratch.take(positions * width);
+            in_bands(
+                team,
+                &mut product[..positions * width],
+                positions,
+                POSITIONS,
+                |band, product| {
+                    let from = images.start * map.h * map.w;
+                    Ok(multiply(
+                        map,
+                        from + band.start..from + band.end,
+                        matrix,
+                        width,
+                        product,
+                    )?)
+                },
+            )?;
+            deeper.push((product, Resize::new([map.h, map.w, width], [h, w])));
         }
-        scratch.give_back(sums);
-        Ok::<_, PatchError>(())
-    })?;
-    deeper.into_iter().for_each(|(product, _)| scratch.give_back(product));
-    Ok(values)
+        let rows = images.len() * h;
+        let mut values = vec![0.0; rows * w];
+        in_bands(team, &mut values, rows, (POSITIONS / w).max(1), |rows, values| {
+            let mut sums = scratch.take(values.len() * width);
+            let mut between = Vec::new();
+            let from = (images.start * h + rows.start) * w;
+            multiply(first, from..from + values.len(), matrix, width, &mut sums)?;
+            let lines = sums.chunks_exact_mut(w * width).zip(values.chunks_exact_mut(w));
+            for (row, (sums, values)) in rows.zip(lines) {
+                for (product, resize) in &deeper {
+                    resize.row(product, row / h, row % h, &mut between, |x, low, high, weight| {
+                        add_lerp(&mut sums[x * width..][..width], low, high, weight);
+                    });
+                }
+                for (result, sums) in values.iter_mut().zip(sums.chunks_exact(width)) {
+                    *result = value(sums);
+                }
+            }
+            scratch.give_back(sums);
+            Ok(())
+        })?;
+        deeper.into_iter().for_each(|(product, _)| scratch.give_back(product));
+        Ok(values)
+    })
 }
 
-type Gemm = fn(MatRef<'_, f32>, &PackedB<f32>, MatMut<'_, f32>, Accumulate) -> Result<(), GemmError>;
+/// Runs `work` on bands of at most about `most` of `rows` rows and their parts of `values`, as many bands for every thread; only the
+/// time depends on them.
+fn in_bands(
+    team: &Team,
+    values: &mut [f32],
+    rows: usize,
+    most: usize,
+    work: impl Fn(Range<usize>, &mut [f32]) -> Result<(), PatchError> + Sync,
+) -> Result<(), PatchError> {
+    let count = rows.div_ceil(most).next_multiple_of(team.threads()).min(rows);
+    let of_a_row = values.len() / rows.max(1);
+    let mut left = values;
+    // Each is locked once, by the thread that makes it.
+    let bands: Vec<_> = (0..count)
+        .map(|band| {
+            let rows = rows * band / count..rows * (band + 1) / count;
+            let (values, rest) = std::mem::take(&mut left).split_at_mut(rows.len() * of_a_row);
+            left = rest;
+            Mutex::new((rows, values, Ok(())))
+        })
+        .collect();
+    team.for_each(count, |band| {
+        let mut band = bands[band].lock().unwrap_or_else(PoisonError::into_inner);
+        let (rows, values, result) = &mut *band;
+        *result = work(rows.clone(), values);
+    });
+    let results = bands
+        .into_iter()
+        .map(|band| band.into_inner().unwrap_or_else(PoisonError::into_inner).2);
+    results.collect()
+}
 
 /// Some positions of a map, times a matrix that is to have `width` columns.
 fn multiply(
-    gemm: Gemm,
     map: &FeatureMap,
     positions: Range<usize>,
     matrix: &PackedB<f32>,
@@ -134,5 +159,5 @@ fn multiply(
 ) -> Result<(), GemmError> {
     let (rows, c) = (positions.len(), map.c);
     let input = MatRef::new(&map.data[positions.start * c..positions.end * c], rows, c)?;
-    gemm(input, matrix, MatMut::new(product, rows, width)?, Accumulate::Overwrite)
+    gemm_packed_alone(input, matrix, MatMut::new(product, rows, width)?, Accumulate::Overwrite)
 }
