@@ -72,7 +72,8 @@ struct Scored {
 }
 
 impl Detector {
-    /// Judges an upright image.
+    /// Judges an upright image. A program that judges many does so on a thread of rayon's pool (`rayon::scope`): any other
+    /// wakes one for each step and sleeps until that is done, which costs milliseconds.
     ///
     /// # Errors
     /// Where it takes too many tiles, a region of interest is for images of another size, or a score is not a number.
