@@ -336,6 +336,9 @@ fn products_that_do_not_fit_are_refused() {
         let error = refused(&maps, 0..2);
         assert!(matches!(error, PatchError::Gemm(GemmError::Shape { .. })), "{error:?}");
     }
+    let hollow = matrix(3, 0, 6).1;
+    let width = PatchError::ZeroDimension("the width of a matrix");
+    assert_eq!(refused(&[(&first, &hollow)], 0..2), width);
     let images = PatchError::Image { images: 1..3, n: 2 };
     assert_eq!(refused(&[(&first, &three), (&second, &five)], 1..3), images);
     let none = multiply_and_reduce(&[(&first, &three)], 1..1, &scratch, length);

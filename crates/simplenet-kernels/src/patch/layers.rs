@@ -54,7 +54,7 @@ impl Scratch {
 ///
 /// # Errors
 /// [`PatchError::NoMaps`], [`PatchError::EmptyMap`], [`PatchError::Length`], [`PatchError::Batch`], [`PatchError::Image`];
-/// [`PatchError::Gemm`] where a matrix is not for its map, or not as wide as the first one.
+/// [`PatchError::ZeroDimension`] for matrices without columns; [`PatchError::Gemm`] where a matrix is not for its map, or not as wide as the first one.
 pub fn multiply_and_reduce(
     maps: &[Multiplied<'_>],
     images: Range<usize>,
@@ -66,6 +66,9 @@ pub fn multiply_and_reduce(
     let (&FeatureMap { n, h, w, .. }, width) = (first, matrix.cols());
     if images.start > images.end || images.end > n {
         return Err(PatchError::Image { images, n });
+    }
+    if width == 0 {
+        return Err(PatchError::ZeroDimension("the width of a matrix"));
     }
     let threads = rayon::current_num_threads();
     Team::gather(threads, |team| {
