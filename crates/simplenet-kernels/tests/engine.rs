@@ -302,6 +302,12 @@ const BLOCKS: [(usize, usize, bool, Activation); 3] = [
     (17, 3, true, Activation::Relu6),
 ];
 
+fn on_threads(threads: usize, engine: &Engine, images: &[f32], shape: [usize; 4]) -> Vec<FeatureMap> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let run = || engine.run(images, shape).expect("the image fits");
+    pool.expect("a pool").install(run)
+}
+
 #[test]
 fn the_number_of_threads_and_the_batch_never_change_a_byte() {
     let (graph, outputs) = random_network(5, &BLOCKS);
@@ -310,13 +316,7 @@ fn the_number_of_threads_and_the_batch_never_change_a_byte() {
     for isa in Isa::supported() {
         for precision in [Precision::F32, Precision::Bf16] {
             let engine = Engine::compile(&graph, &outputs, EngineConfig { precision, isa }).expect("the outputs exist");
-            let on = |threads: usize| {
-                let pool = rayon::ThreadPoolBuilder::new()
-                    .num_threads(threads)
-                    .build()
-                    .expect("a pool");
-                pool.install(|| engine.run(&images, shape).expect("the image fits"))
-            };
+            let on = |threads: usize| on_threads(threads, &engine, &images, shape);
             let one = on(1);
             for threads in [2, 3, 8] {
                 assert!(
@@ -337,8 +337,6 @@ fn the_number_of_threads_and_the_batch_never_change_a_byte() {
     }
 }
 
-/// Convolutions whose weights are larger than what they read, where the images of a thread take turns with each block of weights:
-/// from the first step on, after some steps that are not such, and after a block that runs in bands.
 /// More rows than one chunk of a Winograd convolution takes, in either precision.
 #[test]
 fn a_large_three_by_three_convolution_is_its_definition_on_any_threads() {
@@ -353,14 +351,8 @@ fn a_large_three_by_three_convolution_is_its_definition_on_any_threads() {
         for precision in [Precision::F32, Precision::Bf16] {
             let engine =
                 Engine::compile(&graph, &[output], EngineConfig { precision, isa }).expect("the output exists");
-            let with = |threads: usize| {
-                let pool = rayon::ThreadPoolBuilder::new()
-                    .num_threads(threads)
-                    .build()
-                    .expect("a pool");
-                pool.install(|| engine.run(&images, shape).expect("the image fits"))
-            };
-            assert_eq!(with(1), with(3), "{isa} {precision:?}");
+            let on = |threads: usize| on_threads(threads, &engine, &images, shape);
+            assert!(on(1) == on(3), "{isa} {precision:?}: 3 threads differ from 1");
         }
     }
 }
@@ -395,6 +387,8 @@ fn bf16_is_as_far_from_f32_everywhere() {
     );
 }
 
+/// Convolutions whose weights are larger than what they read, where the images of a thread take turns with each block of weights:
+/// from the first step on, after some steps that are not such, and after a block that runs in bands.
 #[test]
 fn images_that_share_weights_are_as_alone() {
     let weighty = |graph: &mut Graph, input: ValueId, channels: usize, seed: u64| {

@@ -287,17 +287,10 @@ impl<T: Element> Packing<T> {
             for channel in block.first_channel..(block.first_channel + width).min(conv.out_channels) {
                 let filters = conv.weight[channel * in_channels * 9..].chunks_exact(9);
                 for (from, filter) in filters.take(in_channels).enumerate() {
-                    // Coefficients that are stored in bf16 are rounded there, and once.
-                    let emulates = self.bf16 && size_of::<T>() == 4;
-                    let weight = |tap: usize| {
-                        if emulates {
-                            self.rounded(filter[tap])
-                        } else {
-                            filter[tap]
-                        }
-                    };
-                    let filter: [f32; 9] = std::array::from_fn(weight);
-                    for (position, &value) in winograd::coefficients(&filter).iter().enumerate() {
+                    // What is stored in bf16 is rounded where it is stored, once; bf16 is emulated by rounding the filter.
+                    let emulated: [f32; 9] = std::array::from_fn(|tap| self.rounded(filter[tap]));
+                    let filter = if size_of::<T>() == 2 { filter } else { &emulated };
+                    for (position, &value) in winograd::coefficients(filter).iter().enumerate() {
                         let term = position * winograd.terms + from;
                         let at = (term / step * width + channel - block.first_channel) * step + term % step;
                         packed[at] = T::from_f32(value as f32);

@@ -49,8 +49,10 @@ impl Scratch {
     }
 }
 
-/// One value for each position of the first map's grid in some of the images: `value` of the sum of all maps there, each
-/// multiplied with its matrix on its own grid and the product resized bilinearly. Values do not depend on the number of threads.
+/// One value for each position of the first map's grid in some of the images, `[images · h · w]`: `value` of the sum `[width]` of
+/// all maps `[n, h, w, channels]` there, each multiplied with its matrix `[channels, width]` on its own grid and the product resized
+/// bilinearly (`align_corners = false`). The same as multiplying joined rows with the matrices one below the other, to rounding.
+/// Values do not depend on the number of threads.
 ///
 /// # Errors
 /// [`PatchError::NoMaps`], [`PatchError::EmptyMap`], [`PatchError::Length`], [`PatchError::Batch`], [`PatchError::Image`];

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::Value;
+use simplenet_kernels::isa::Isa;
 
 use crate::support::{command, factory, lines, names, simplenet, stderr, stdout};
 
@@ -107,6 +108,43 @@ fn scores_do_not_depend_on_place_threads_or_company() {
     let file = here[4]["file"].as_str().unwrap();
     let alone = lines(&predict(&[file.as_ref()]));
     assert_eq!((&alone[0]["score"], alone.len()), (&here[4]["score"], 1));
+}
+
+/// Loading scores the reference pictures again, and refuses a detector whose scores have moved.
+#[test]
+fn a_detector_opens_on_every_instruction_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_bf16 = folder.path().join("bf16.simplenet");
+    let out = simplenet(&[
+        "train".as_ref(),
+        factory().ring.as_os_str(),
+        "--out".as_ref(),
+        in_bf16.as_ref(),
+        "--folds".as_ref(),
+        "2".as_ref(),
+        "--precision".as_ref(),
+        "bf16".as_ref(),
+    ]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    for (detector, tolerance) in [(&factory().detector, 1e-3), (&in_bf16, 3e-2)] {
+        let picture = factory().test("good/000.png");
+        let score = |isa: &str| {
+            let out = command(&["predict".as_ref(), detector.as_ref(), picture.as_ref()])
+                .env("SIMPLENET_ISA", isa)
+                .output()
+                .unwrap();
+            assert!(out.status.success(), "{isa}: {}", stderr(&out));
+            lines(&out)[0]["score"].as_f64().unwrap()
+        };
+        let here = score("");
+        for isa in Isa::supported() {
+            let there = score(isa.name());
+            assert!(
+                (there - here).abs() < tolerance * here.abs(),
+                "{isa}: {there}, not {here}"
+            );
+        }
+    }
 }
 
 #[test]
