@@ -8,6 +8,7 @@ use memmap2::Mmap;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::random;
 
 /// The patch features of an image set: `rows_per_image` rows of `dim` finite values for every image.
 #[derive(Debug)]
@@ -169,6 +170,26 @@ impl Bank {
     /// Whether the features lie in a temporary file.
     pub fn is_spilled(&self) -> bool {
         matches!(self.store, Store::File(_))
+    }
+
+    /// A bank of the same images with `rows_per_image` rows of each, or all, chosen at random for every image, in their order:
+    /// no image and no place within images is left out. Where it goes is as in [`BankBuilder::new`].
+    ///
+    /// # Errors
+    /// [`Error::Config`] where `rows_per_image` is 0, [`Error::Spill`] where the temporary file cannot take them.
+    pub fn sample(&self, rows_per_image: usize, seed: u64, budget_bytes: u64, spill_dir: &Path) -> Result<Bank> {
+        let count = rows_per_image.min(self.rows_per_image);
+        let mut sampled = BankBuilder::new(self.dim, count, budget_bytes, spill_dir)?;
+        let mut rows = Vec::with_capacity(count * self.dim);
+        for image in 0..self.images {
+            let all = self.image(image);
+            rows.clear();
+            for row in random::sample(count, self.rows_per_image, seed, image) {
+                rows.extend_from_slice(&all[row * self.dim..][..self.dim]);
+            }
+            sampled.push(&rows)?;
+        }
+        sampled.finish()
     }
 
     /// The features of an image, `[rows_per_image, dim]`.

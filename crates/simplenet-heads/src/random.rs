@@ -15,6 +15,7 @@ enum Purpose {
     Projection = 4,
     StartingPoints = 5,
     Channels = 6,
+    Sample = 7,
 }
 
 /// The top byte of the noise's streams, for those who count steps elsewhere.
@@ -79,4 +80,12 @@ pub(crate) fn channels(count: usize, dim: usize, seed: u64) -> Vec<usize> {
     channels.truncate(count);
     channels.sort_unstable();
     channels
+}
+
+/// `count` of the `rows` of image `image`, or all, in rising order; every image has its own choice.
+pub(crate) fn sample(count: usize, rows: usize, seed: u64, image: usize) -> Vec<usize> {
+    let mut chosen = noise::permutation(rows, key(seed, Purpose::Sample, image as u64));
+    chosen.truncate(count);
+    chosen.sort_unstable();
+    chosen
 }

@@ -34,6 +34,42 @@ fn a_spilled_bank_is_the_bank_in_memory() {
 }
 
 #[test]
+fn a_sample_has_rows_of_every_image_and_of_every_place() {
+    let (images, places, count) = (200, 9, 4);
+    let mut builder = BankBuilder::new(2, places, 1 << 20, &std::env::temp_dir()).expect("a builder");
+    // A row says of which image and which place it is.
+    for image in 0..images {
+        let rows: Vec<f32> = (0..places).flat_map(|place| [image as f32, place as f32]).collect();
+        builder.push(&rows).expect("rows");
+    }
+    let bank = builder.finish().expect("a bank");
+    let sample = |seed, budget| {
+        bank.sample(count, seed, budget, &std::env::temp_dir())
+            .expect("a sample")
+    };
+    let rows = |bank: &Bank| -> Vec<Vec<f32>> { (0..bank.images()).map(|image| bank.image(image).to_vec()).collect() };
+
+    let sampled = sample(3, 1 << 20);
+    assert_eq!((sampled.images(), sampled.rows_per_image()), (images, count));
+    let mut at_place = [0_usize; 9];
+    for (image, rows) in rows(&sampled).iter().enumerate() {
+        assert!(rows.iter().step_by(2).all(|&of| of == image as f32));
+        let chosen: Vec<usize> = rows.iter().skip(1).step_by(2).map(|&place| place as usize).collect();
+        assert!(chosen.is_sorted_by(|a, b| a < b), "{chosen:?}");
+        chosen.iter().for_each(|&place| at_place[place] += 1);
+    }
+    // 200 · 4/9 = 89 of each, with a standard deviation of 7.
+    assert!(at_place.iter().all(|count| (54..124).contains(count)), "{at_place:?}");
+
+    assert_eq!(rows(&sample(3, 0)), rows(&sampled), "in a file");
+    assert_ne!(rows(&sample(4, 1 << 20)), rows(&sampled), "another seed");
+    let all = bank
+        .sample(places + 1, 0, 1 << 20, &std::env::temp_dir())
+        .expect("all rows");
+    assert_eq!(rows(&all), rows(&bank));
+}
+
+#[test]
 fn a_spilled_bank_leaves_no_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut builder = BankBuilder::new(4, 3, 0, folder.path()).expect("a builder");

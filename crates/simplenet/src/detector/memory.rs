@@ -1,7 +1,7 @@
 //! PatchCore on banks of any size.
 
+use simplenet_heads::Bank;
 use simplenet_heads::patchcore::{PatchCore, PatchCoreConfig};
-use simplenet_heads::{Bank, BankBuilder};
 
 use super::settings::DetectorConfig;
 use crate::error::Error;
@@ -13,11 +13,14 @@ const MOST_ROWS: usize = 1 << 21;
 
 /// PatchCore with no more patches than it may remember, chosen among no more than fit in memory.
 pub(super) fn fit(bank: &Bank, patchcore: &PatchCoreConfig, config: &DetectorConfig) -> Result<Model, Error> {
-    let thinned = match bank.rows().div_ceil(MOST_ROWS) {
-        1 => None,
-        step => Some(thin(bank, config, step)?),
+    let sampled = match rows_per_square(bank.images(), bank.rows_per_image(), MOST_ROWS) {
+        all if all == bank.rows_per_image() => None,
+        some => {
+            let memory = BankMemory::new(config.memory);
+            Some(bank.sample(some, config.seed, memory.budget, &memory.spill)?)
+        }
     };
-    let bank = thinned.as_ref().unwrap_or(bank);
+    let bank = sampled.as_ref().unwrap_or(bank);
     let mut wanted = *patchcore;
     let most = config.max_vectors as f64 / bank.rows() as f64;
     wanted.coreset.fraction = wanted.coreset.fraction.min(most);
@@ -25,14 +28,10 @@ pub(super) fn fit(bank: &Bank, patchcore: &PatchCoreConfig, config: &DetectorCon
     Ok(Model::PatchCore(Box::new(fitted)))
 }
 
-/// Every `step`th square of a bank.
-fn thin(bank: &Bank, config: &DetectorConfig, step: usize) -> Result<Bank, Error> {
-    let memory = BankMemory::new(config.memory);
-    let mut thinned = BankBuilder::new(bank.dim(), bank.rows_per_image(), memory.budget, &memory.spill)?;
-    for square in (0..bank.images()).step_by(step) {
-        thinned.push(bank.image(square))?;
-    }
-    Ok(thinned.finish()?)
+/// How many patches of every square are chosen among, so that there are no more than `most`: every square keeps some, because
+/// squares are places of pictures, and a place that is not learnt from is a defect in every picture.
+fn rows_per_square(squares: usize, rows: usize, most: usize) -> usize {
+    (most / squares).clamp(1, rows)
 }
 
 #[cfg(test)]
@@ -40,14 +39,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bank_is_thinned_evenly() -> Result<(), Error> {
-        let mut bank = BankBuilder::new(1, 4, 1 << 20, &std::env::temp_dir())?;
-        for square in 0..10 {
-            bank.push(&[square as f32; 4])?;
+    fn every_square_keeps_patches() {
+        for (squares, rows, expected) in [
+            (2048, 1024, 1024),
+            (2049, 1024, 1023),
+            (4500, 1024, 466),
+            (1 << 22, 1024, 1),
+        ] {
+            assert_eq!(rows_per_square(squares, rows, 1 << 21), expected, "{squares} squares");
         }
-        let thinned = thin(&bank.finish()?, &DetectorConfig::default(), 3)?;
-        let kept: Vec<f32> = (0..thinned.images()).map(|square| thinned.image(square)[0]).collect();
-        assert_eq!(kept, [0.0, 3.0, 6.0, 9.0]);
-        Ok(())
     }
 }
