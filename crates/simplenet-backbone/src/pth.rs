@@ -21,6 +21,9 @@ pub(crate) const LEGACY_MAGIC: [u8; 15] = [
 /// A state dictionary has a few hundred tensors of about 200 bytes each; a pickle that is larger is something else.
 const LONGEST_PICKLE: usize = 16 << 20;
 
+/// Objects in objects in objects: dropping them takes a stack as deep. The tensors of a state dictionary lie six deep.
+const DEEPEST_PICKLE: usize = 2000;
+
 /// A tensor as the pickle describes it, its values in the storage called `storage`.
 struct Described {
     storage: String,
@@ -128,6 +131,7 @@ fn unpickle(reader: &mut Cursor<&[u8]>) -> Result<Object, String> {
         text.lines().next().unwrap_or_default().to_string()
     };
     let mut stack = Stack::empty();
+    let mut depths = Depths::default();
     let start = reader.position() as usize;
     loop {
         let rest = reader.fill_buf().map_err(|error| error.to_string())?;
@@ -142,12 +146,51 @@ fn unpickle(reader: &mut Cursor<&[u8]>) -> Result<Object, String> {
             }
             _ => {}
         }
-        if stack.read(reader).map_err(message)? {
+        let instruction: [u8; 5] = std::array::from_fn(|index| rest.get(index).copied().unwrap_or_default());
+        let is_done = stack.read(reader).map_err(message)?;
+        if depths.follow(instruction, stack.stack().len()) > DEEPEST_PICKLE {
+            return Err(format!("its pickle nests more than {DEEPEST_PICKLE} objects"));
+        }
+        if is_done {
             return stack.finalize().map_err(message);
         }
         if reader.position() as usize - start > LONGEST_PICKLE {
             return Err(format!("its pickle is longer than {LONGEST_PICKLE} bytes"));
         }
+    }
+}
+
+/// How deep the objects on a pickle's stack and in its memo are, at most: one that an instruction has made of others is one
+/// deeper than the deepest of these.
+#[derive(Default)]
+struct Depths {
+    stack: Vec<usize>,
+    memo: BTreeMap<u32, usize>,
+}
+
+impl Depths {
+    /// The depth of the topmost object after an instruction that has left `length` objects on the stack.
+    fn follow(&mut self, [code, index @ ..]: [u8; 5], length: usize) -> usize {
+        let (short, long) = (u32::from(index[0]), u32::from_le_bytes(index));
+        let top = |stack: &[usize]| stack.last().copied().unwrap_or_default();
+        match code {
+            // BINPUT and LONG_BINPUT.
+            b'q' | b'r' => {
+                let place = if code == b'q' { short } else { long };
+                self.memo.insert(place, top(&self.stack));
+            }
+            // BINGET and LONG_BINGET.
+            b'h' | b'j' => {
+                let place = if code == b'h' { short } else { long };
+                self.stack.push(self.memo.get(&place).copied().unwrap_or_default());
+            }
+            _ => {
+                let kept = self.stack.len().min(length.saturating_sub(1));
+                let used = self.stack.split_off(kept);
+                self.stack.push(1 + used.into_iter().max().unwrap_or_default());
+            }
+        }
+        top(&self.stack)
     }
 }
 

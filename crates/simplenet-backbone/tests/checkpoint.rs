@@ -120,6 +120,21 @@ fn a_malicious_pickle_runs_nothing() {
     }
 }
 
+/// What nests is taken apart by calls that nest as deep, and a stack ends before a file does.
+#[test]
+fn a_pickle_that_nests_too_deep_is_refused() {
+    let magic = &TORCH_FILES[1][..15];
+    // Tuples in tuples; the same through the memo; a list in a list in a list; a call whose argument is a call.
+    let tuples = [&b")"[..], &[0x85; 1_000_000], b"."].concat();
+    let memo = [&b")"[..], &[0x85, b'q', 0, b'h', 0].repeat(1_000_000), b"."].concat();
+    let lists = [b"](".repeat(1_000_000), b"e".repeat(1_000_000), b".".to_vec()].concat();
+    let calls = [&b"ca\nb\n".repeat(3000)[..], b")", &b"\x85R".repeat(3000), b"."].concat();
+    for pickle in [tuples, memo, lists, calls] {
+        let message = refused(read([magic, &pickle].concat()));
+        assert!(message.contains("nests more than"), "{message}");
+    }
+}
+
 #[test]
 fn weights_of_every_float_type_load_and_are_identified() {
     let tensors = common::resnet(Arch::ResNet18, Stage::Layer1);
