@@ -86,16 +86,15 @@ pub enum Error {
         free: usize,
     },
 
-    /// A head on a GPU is not one of the host head's shape.
-    #[cfg(feature = "cuda")]
+    /// A head has another configuration than the training, or the copy on a GPU, that it is given to.
     #[error(
-        "the head on the GPU is {device:?}, and the one on the host {host:?}\n\nhint: copy it back into the head that was uploaded, or one made with its configuration"
+        "the head is {found:?}, and {expected:?} is what this was made for\n\nhint: use the head that it was made with, or one of its configuration"
     )]
     OtherHead {
-        /// Configuration on the GPU.
-        device: crate::config::HeadConfig,
-        /// Configuration on the host.
-        host: crate::config::HeadConfig,
+        /// Configuration of the head.
+        found: crate::config::HeadConfig,
+        /// Configuration that was asked for.
+        expected: crate::config::HeadConfig,
     },
 
     /// An epoch's order is not one of the bank's images.

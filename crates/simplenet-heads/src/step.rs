@@ -102,8 +102,8 @@ impl<T: Scalar> Step<T> {
     /// anomalous ones of them (Eq. 6).
     ///
     /// # Errors
-    /// [`Error::Shape`] where the two differ in size, are no whole rows or too many; [`Error::Dim`] where the head is not
-    /// of the shape that this step was made for.
+    /// [`Error::Shape`] where the two differ in size, are no whole rows or too many; [`Error::OtherHead`] where the head is
+    /// not of the shape that this step was made for.
     pub fn run(&mut self, head: &mut Head<T>, features: &[T], noise: &[T]) -> Result<StepReport> {
         self.rows = self.check(head, features, noise)?;
         self.forward(head, features, noise)?;
@@ -159,10 +159,10 @@ impl<T: Scalar> Step<T> {
 
     fn check(&self, head: &Head<T>, features: &[T], noise: &[T]) -> Result<usize> {
         if head.config != self.head {
-            return Err(Error::NotAHead(format!(
-                "training was prepared for {:?}, this is {:?}",
-                self.head, head.config
-            )));
+            return Err(Error::OtherHead {
+                found: head.config,
+                expected: self.head,
+            });
         }
         let rows = count_rows("features", features, self.head.dim)?;
         if rows == 0 || rows > self.max_rows {
@@ -364,8 +364,8 @@ fn folded_bias<T: Scalar>(layout: &Layout, parameters: &[T]) -> Vec<f64> {
     };
     let bias = &parameters[bias.clone()];
     let first = &parameters[layout.fc1_weight.clone()];
-    own.iter()
-        .zip(first.chunks_exact(bias.len()))
+    own.par_iter()
+        .zip(first.par_chunks_exact(bias.len()))
         .map(|(own, row)| own.to_f64() + row.iter().zip(bias).map(|(w, b)| w.to_f64() * b.to_f64()).sum::<f64>())
         .collect()
 }

@@ -81,6 +81,7 @@ pub(crate) fn rank_pixels_within(
     shape: MapShape,
 ) -> Result<(Ranking, Regions)> {
     check_lengths(maps, masks)?;
+    shape.check(masks.len())?;
     shape.check(within.len())?;
     let visible: Vec<bool> = masks.iter().zip(within).map(|(mask, within)| mask & within).collect();
     let regions = Regions::find(&visible, shape)?;

@@ -2,7 +2,7 @@
 
 use simplenet_metrics::{
     Confusion, Error, MapShape, Regions, aupro, auroc, average_precision, f1_max, image_metrics, pixel_metrics,
-    precision_recall_curve, pro_code, pro_curve, roc_curve,
+    pixel_metrics_within, precision_recall_curve, pro_code, pro_curve, roc_curve,
 };
 
 const SHAPE: MapShape = MapShape {
@@ -92,6 +92,14 @@ fn maps_that_do_not_fill_their_shape() {
     };
     assert_eq!(aupro(&MAP, &MASK, wrong, 0.3), Err(expected.clone()));
     assert_eq!(pro_code(&MAP, &FRACTIONS, wrong), Err(expected.clone()));
+    // More pixels than the shape and its region have, which would be of no map.
+    let within = [true; 3];
+    let small = MapShape { height: 1, ..SHAPE };
+    let too_many = Err(Error::ShapeMismatch {
+        shape: small,
+        pixels: 6,
+    });
+    assert_eq!(pixel_metrics_within(&MAP, &MASK, &within, small, 0.3), too_many);
     assert_eq!(Regions::find(&MASK, wrong), Err(expected.clone()));
     assert_eq!(
         expected.to_string(),

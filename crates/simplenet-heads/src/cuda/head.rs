@@ -85,8 +85,8 @@ impl DeviceHead {
     pub fn download(&self, head: &mut Head) -> Result<()> {
         if head.config != self.config {
             return Err(Error::OtherHead {
-                device: self.config,
-                host: head.config,
+                found: head.config,
+                expected: self.config,
             });
         }
         head.parameters = self.gpu.download(self.parameters.all())?;
