@@ -32,7 +32,7 @@ impl Rgb8 {
     /// Fails, naming the file, when it cannot be read or decoded, is cut short, or exceeds [`MAX_PIXELS`].
     pub fn open(path: impl AsRef<Path>) -> Result<Rgb8> {
         let path = path.as_ref();
-        Rgb8::decode(&read(path)?, path)
+        Rgb8::decode(&read_image_file(path)?, path)
     }
 
     /// Decodes the bytes of an image file as [`Rgb8::open`] does. `name` stands in errors.
@@ -76,7 +76,7 @@ impl Gray8 {
     /// would be black without a word.
     pub fn open_mask(path: impl AsRef<Path>) -> Result<Gray8> {
         let path = path.as_ref();
-        let image = decode(&read(path)?, path)?;
+        let image = decode(&read_image_file(path)?, path)?;
         let largest = match &image {
             DynamicImage::ImageLuma16(pixels) => largest(pixels.as_raw()),
             DynamicImage::ImageLumaA16(pixels) => largest(&select(pixels.as_raw(), |[grey, _]| [grey])),
@@ -139,21 +139,29 @@ fn high_byte(value: u16) -> u8 {
     (value >> 8) as u8
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// The bytes of an image file.
+///
+/// # Errors
+/// [`Error::Read`] where it cannot be read, [`Error::FileTooLarge`] beyond [`MAX_FILE_BYTES`].
+pub fn read_image_file(path: &Path) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(|source| Error::read(path, source))?;
-    let bytes = file.metadata().map_err(|source| Error::read(path, source))?.len();
-    if bytes > MAX_FILE_BYTES {
+    let mut length = file.metadata().map_err(|source| Error::read(path, source))?.len();
+    let mut content = Vec::new();
+    if length <= MAX_FILE_BYTES {
+        content.reserve(length as usize);
+        // The limit once more, for what has no length of its own, such as a pipe.
+        file.take(MAX_FILE_BYTES + 1)
+            .read_to_end(&mut content)
+            .map_err(|source| Error::read(path, source))?;
+        length = content.len() as u64;
+    }
+    if length > MAX_FILE_BYTES {
         return Err(Error::FileTooLarge {
             path: path.to_owned(),
-            bytes,
+            bytes: length,
             limit: MAX_FILE_BYTES,
         });
     }
-    let mut content = Vec::with_capacity(bytes as usize);
-    // The limit once more, for what has no length of its own, such as a pipe.
-    file.take(MAX_FILE_BYTES)
-        .read_to_end(&mut content)
-        .map_err(|source| Error::read(path, source))?;
     Ok(content)
 }
 

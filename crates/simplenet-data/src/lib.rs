@@ -49,7 +49,7 @@ mod resize;
 mod sample;
 pub mod toy;
 
-pub use decode::{MAX_FILE_BYTES, MAX_PIXELS};
+pub use decode::{MAX_FILE_BYTES, MAX_PIXELS, read_image_file};
 pub use error::{Error, Result};
 pub use files::is_image;
 pub use mask::{MaskRule, open_mask};

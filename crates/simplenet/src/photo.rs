@@ -1,13 +1,12 @@
 //! Image files to upright pixels.
 
-use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 use std::path::Path;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
 use sha2::{Digest, Sha256};
-use simplenet_data::{MAX_FILE_BYTES, Rgb8, Source};
+use simplenet_data::{Rgb8, Source, read_image_file};
 
 use crate::error::Error;
 
@@ -25,7 +24,7 @@ pub fn open_upright(path: impl AsRef<Path>) -> Result<Rgb8, Error> {
 /// # Errors
 /// Where the file cannot be read.
 pub fn is_upright(path: impl AsRef<Path>) -> Result<bool, Error> {
-    Ok(orientation(&read(path.as_ref())?) == Orientation::NoTransforms)
+    Ok(orientation(&read_image_file(path.as_ref())?) == Orientation::NoTransforms)
 }
 
 /// Upright pixels, with what identifies the file they came from.
@@ -42,7 +41,7 @@ impl Photo {
             let sha256 = Sha256::digest(pixels.data()).into();
             return Ok(Photo { pixels, sha256 });
         };
-        let bytes = read(path)?;
+        let bytes = read_image_file(path)?;
         let stored = Rgb8::decode(&bytes, path)?;
         let pixels = turn(stored, orientation(&bytes))?;
         let sha256 = Sha256::digest(&bytes).into();
@@ -72,22 +71,4 @@ fn turn(image: Rgb8, orientation: Orientation) -> Result<Rgb8, Error> {
     turned.apply_orientation(orientation);
     let (width, height) = (turned.width() as usize, turned.height() as usize);
     Ok(Rgb8::new(width, height, turned.into_rgb8().into_raw())?)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let failed = |source| simplenet_data::Error::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(Error::Data(simplenet_data::Error::FileTooLarge {
-            path: path.to_owned(),
-            bytes: bytes.len() as u64,
-            limit: MAX_FILE_BYTES,
-        }));
-    }
-    Ok(bytes)
 }
