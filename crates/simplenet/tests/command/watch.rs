@@ -172,6 +172,42 @@ fn what_cannot_be_read_is_tried_again_before_it_is_logged() {
     );
 }
 
+/// A folder whose path is longer than the system takes, which nobody may list: what lies beside it is judged all the same.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_cannot_be_listed_does_not_stop_the_others() {
+    let (folder, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // Two long paths, one below the other.
+    let long = vec!["n".repeat(200); 15].join("/");
+    let [upper, lower] = ["a", "b"].map(|name| folder.path().join(name));
+    for half in [&upper, &lower] {
+        std::fs::create_dir_all(half.join(&long)).unwrap();
+    }
+    std::fs::rename(&lower, upper.join(&long).join("b")).unwrap();
+    std::fs::copy(factory().test("good/000.png"), folder.path().join("z.png")).unwrap();
+
+    let watched = watch(folder.path(), out.path(), &["--settle", "0.2", "--once"])
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(watched.status.code(), Some(1));
+    let said = stderr(&watched);
+    assert_eq!(said.matches("cannot read").count(), 1, "{said}");
+    assert_eq!(log(out.path()).len(), 1);
+
+    // The folder that is watched itself may be gone for a while.
+    let away = folder.path().with_extension("away");
+    let mut child = watch(folder.path(), out.path(), &["--settle", "0"]);
+    let child = child.stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    std::fs::rename(folder.path(), &away).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    std::fs::rename(&away, folder.path()).unwrap();
+    std::fs::copy(factory().test("good/001.png"), folder.path().join("y.png")).unwrap();
+    assert_eq!(wait_for(out.path(), 2).len(), 2);
+    kill(child);
+}
+
 /// As where a lamp goes out: all pictures score higher than good ones did.
 #[test]
 fn a_line_whose_pictures_have_changed_is_warned_of() {

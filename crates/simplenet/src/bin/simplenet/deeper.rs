@@ -21,7 +21,7 @@ pub(crate) fn unused(good: &Path, used: &[Source]) -> Option<String> {
     }
     let folder = used.first()?.path().parent()?;
     // It is a remark only: what cannot be read is not its concern.
-    let (all, _) = inputs::folder(folder).ok()?;
+    let all = inputs::folder(folder).images;
     let mut folders = BTreeSet::new();
     let mut images = 0;
     for input in &all {

@@ -103,14 +103,11 @@ pub(crate) fn images(names: &[PathBuf]) -> Found {
     all
 }
 
-/// Every image in a folder, to the bottom; there may be none.
-pub(crate) fn folder(folder: &Path) -> Result<(Vec<Input>, Skipped)> {
+/// Every image in a folder, to the bottom; there may be none. `failed` has the folders that cannot be listed.
+pub(crate) fn folder(folder: &Path) -> Found {
     let mut found = Found::default();
     walk(folder, folder, &mut found);
-    match found.failed.into_iter().next() {
-        Some((_, error)) => bail!(error),
-        None => Ok((found.images, found.skipped)),
-    }
+    found
 }
 
 impl Input {

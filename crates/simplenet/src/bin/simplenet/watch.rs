@@ -4,7 +4,7 @@
 //! durable before the next ones are looked at, and the log is all the memory there is: whoever is killed and started again
 //! reads it and goes on. A file whose size or time changes after it was judged is another file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -14,7 +14,7 @@ use simplenet::detector::shift::ShiftAlarm;
 use simplenet::{Detector, Error};
 
 use crate::arguments::Watch;
-use crate::inputs::{self, Input};
+use crate::inputs::{self, Found, Input};
 use crate::output::Output;
 use crate::outputs::{self, Folders, Outputs};
 use crate::predict::{BATCH, judge, pictures};
@@ -79,27 +79,42 @@ pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
     let mut arrivals: HashMap<PathBuf, Arrival> = HashMap::new();
     let mut outcome = Outcome::default();
     let mut said = [false; 2];
+    let mut unlisted = HashSet::new();
     loop {
-        let files = match inputs::folder(&arguments.folder) {
-            Ok((files, skipped)) => {
-                // Once each: they would be said again with every look at the folder.
-                let passed_over = [skipped.pictures("not judged"), skipped.folders()];
-                for (passed_over, said) in passed_over.into_iter().zip(&mut said) {
-                    if let (Some(passed_over), false) = (passed_over, *said) {
-                        output.say(&format!("warning: {passed_over}"));
-                        (*said, outcome.unjudged) = (true, true);
-                    }
-                }
-                files
+        let Found {
+            images,
+            failed,
+            skipped,
+        } = inputs::folder(&arguments.folder);
+        // Once each: they would be said again with every look at the folder.
+        let passed_over = [skipped.pictures("not judged"), skipped.folders()];
+        for (passed_over, said) in passed_over.into_iter().zip(&mut said) {
+            if let (Some(passed_over), false) = (passed_over, *said) {
+                output.say(&format!("warning: {passed_over}"));
+                (*said, outcome.unjudged) = (true, true);
             }
-            // A share that is gone for a while comes back; the log knows where we were.
-            Err(error) if !arguments.once => {
-                output.say(&format!("warning: {error:#}; trying again"));
-                Vec::new()
+        }
+        // A share that is gone for a while comes back, and the log knows where we were. With `--once` there is no later.
+        for (path, error) in &failed {
+            if unlisted.insert(path.clone()) {
+                let next = if arguments.once { "" } else { "; trying again" };
+                output.say(&format!("warning: {error}{next}"));
+                outcome.errors = true;
             }
-            Err(error) => return Err(error),
+        }
+        unlisted.retain(|path| {
+            let still = failed.iter().any(|(failed, _)| failed == path);
+            if !still {
+                output.say(&format!("{} can be read again", path.display()));
+            }
+            still
+        });
+        let closed = if arguments.once {
+            [].as_slice()
+        } else {
+            failed.as_slice()
         };
-        let ready = settled(files, &station.log, &mut arrivals, settle);
+        let ready = settled(images, closed, &station.log, &mut arrivals, settle);
         for batch in ready.chunks(BATCH) {
             let judged = station.take(batch, &mut arrivals)?;
             outcome.defects |= judged.defects;
@@ -112,8 +127,15 @@ pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
     }
 }
 
-/// The files that are new and have been the same for long enough; the others wait in `arrivals`.
-fn settled(files: Vec<Input>, log: &Log, arrivals: &mut HashMap<PathBuf, Arrival>, settle: Duration) -> Vec<Ready> {
+/// The files that are new and have been the same for long enough; the others wait in `arrivals`, and so do those in folders
+/// that cannot be listed now.
+fn settled(
+    files: Vec<Input>,
+    closed: &[(PathBuf, String)],
+    log: &Log,
+    arrivals: &mut HashMap<PathBuf, Arrival>,
+    settle: Duration,
+) -> Vec<Ready> {
     let now = Instant::now();
     let mut waiting = HashMap::new();
     let mut ready = Vec::new();
@@ -137,6 +159,8 @@ fn settled(files: Vec<Input>, log: &Log, arrivals: &mut HashMap<PathBuf, Arrival
             waiting.insert(file.path, Arrival { stamp, since, tries });
         }
     }
+    let of_closed = |path: &Path| closed.iter().any(|(folder, _)| path.starts_with(folder));
+    waiting.extend(std::mem::take(arrivals).into_iter().filter(|(path, _)| of_closed(path)));
     *arrivals = waiting;
     ready
 }
