@@ -142,6 +142,48 @@ fn labelled_images_of_one_kind_are_refused_by_all_commands() {
     assert!(!out_file.exists());
 }
 
+/// One damaged picture among the labelled ones is named and left out, and no picture is replaced by a detector.
+#[test]
+fn a_threshold_is_chosen_on_what_can_be_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let labels = folder.path().join("labels");
+    lay_out(&labels);
+    std::fs::write(labels.join("good/2.png"), "no picture").unwrap();
+    let copy = folder.path().join("part.simplenet");
+    std::fs::copy(&factory().detector, &copy).unwrap();
+    let threshold = |out: &Path| {
+        simplenet(&[
+            "threshold".as_ref(),
+            copy.as_ref(),
+            "--json".as_ref(),
+            "--from-test".as_ref(),
+            labels.as_ref(),
+            "--out".as_ref(),
+            out.as_ref(),
+        ])
+    };
+    let chosen = threshold(&folder.path().join("other.simplenet"));
+    assert_eq!(chosen.status.code(), Some(1), "something could not be judged");
+    let said = stderr(&chosen);
+    assert!(said.contains("left out") && said.contains("2.png"), "{said}");
+    let value: Value = serde_json::from_str(&stdout(&chosen)).unwrap();
+    assert_eq!(
+        (&value["from-test"]["good"], &value["from-test"]["defective"]),
+        (&2.into(), &1.into())
+    );
+    assert!(folder.path().join("other.simplenet").exists());
+
+    let picture = labels.join("good/0.png");
+    let before = std::fs::read(&picture).unwrap();
+    let refused = threshold(&picture);
+    assert!(
+        stderr(&refused).contains("would replace the image"),
+        "{}",
+        stderr(&refused)
+    );
+    assert_eq!(std::fs::read(&picture).unwrap(), before);
+}
+
 /// A picture above the threshold that is good has a reason, and it is visible wherever the verdict is.
 #[test]
 fn the_smallest_defect_is_spoken_of_where_it_decides() {

@@ -1,5 +1,7 @@
 //! `simplenet threshold`
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 use simplenet::detector::card::ThresholdCard;
 use simplenet::{Detector, Verdict};
@@ -9,54 +11,83 @@ use simplenet_metrics::Confusion;
 use crate::Outcome;
 use crate::arguments::Threshold;
 use crate::output::Output;
+use crate::outputs::Outputs;
 use crate::predict::{BATCH, judge};
-use crate::{inspect, outputs};
+use crate::{inspect, remark};
 
 pub(crate) fn run(arguments: &Threshold, output: &Output) -> Result<Outcome> {
     let mut detector = arguments.model.load()?;
-    if let Some(out) = &arguments.out {
-        outputs::writable("--out", out)?;
+    let test = arguments.from_test.as_ref().map(folder::labelled).transpose()?;
+    let rate_or_value = arguments.max_false_reject.is_some() || arguments.value.is_some();
+    let changes = rate_or_value || test.is_some() || arguments.min_defect_area.is_some();
+    let target = arguments.out.as_ref().unwrap_or(&arguments.model.path);
+    if changes {
+        check_target(arguments, target, test.as_deref().unwrap_or_default())?;
     }
-    let mut changed = true;
     // First, because it has a part in what a threshold finds.
     if let Some(pixels) = arguments.min_defect_area {
         detector.set_min_defect_area(pixels);
     }
+    let mut outcome = Outcome::default();
     if let Some(rate) = arguments.max_false_reject {
         detector.set_max_false_reject(rate, arguments.confident)?;
     } else if let Some(threshold) = arguments.value {
         detector.set_threshold(ThresholdCard::Fixed { threshold })?;
-    } else if let Some(labelled) = &arguments.from_test {
-        let test = folder::labelled(labelled)?;
-        let best = best(&mut detector, &test)?;
+    } else if let Some(test) = &test {
+        let best = best(&mut detector, test, output, &mut outcome)?;
         detector.set_threshold(best)?;
-    } else {
-        changed = arguments.min_defect_area.is_some();
     }
-    if changed {
-        detector.save(arguments.out.as_ref().unwrap_or(&arguments.model.path))?;
+    if changes {
+        detector.save(target)?;
     }
     let calibration = &detector.card().calibration;
     output.either(&calibration.threshold, || inspect::threshold_text(calibration))?;
-    Ok(Outcome::default())
+    Ok(outcome)
+}
+
+/// Refuses a file that cannot be written, or would replace what the threshold is chosen on.
+fn check_target(arguments: &Threshold, target: &Path, test: &[Sample]) -> Result<()> {
+    let mut outputs = Outputs::default();
+    for sample in test {
+        outputs.keep(sample.source.path(), "the image");
+        if let Some(mask) = &sample.mask {
+            outputs.keep(mask, "the mask");
+        }
+    }
+    let option = if arguments.out.is_some() { "--out" } else { "DETECTOR" };
+    outputs.file(option, target)
 }
 
 /// The threshold with the best F1 on labelled images. Those without a region as large as a defect must be are good at any
-/// threshold.
-fn best(detector: &mut Detector, test: &[Sample]) -> Result<ThresholdCard> {
+/// threshold; those that cannot be judged are named and left out.
+fn best(detector: &mut Detector, test: &[Sample], output: &Output, outcome: &mut Outcome) -> Result<ThresholdCard> {
     // Below every score, so that the regions of all are known.
     detector.set_threshold(ThresholdCard::Fixed { threshold: f32::MIN })?;
     let (mut scores, mut anomalous) = (Vec::new(), Vec::new());
     for samples in test.chunks(BATCH) {
         let paths: Vec<_> = samples.iter().map(|sample| sample.source.path()).collect();
         for (sample, judged) in samples.iter().zip(judge(detector, &paths)) {
-            let prediction = judged.prediction?;
+            let prediction = match judged.prediction {
+                Ok(prediction) => prediction,
+                Err(error) => {
+                    output.say(&remark::left_out(&sample.source.to_string(), &error.to_string()));
+                    outcome.errors = true;
+                    continue;
+                }
+            };
             scores.push(match prediction.verdict {
                 Verdict::Defect => prediction.score,
                 Verdict::Good => f32::NEG_INFINITY,
             });
             anomalous.push(sample.anomalous);
         }
+    }
+    if !anomalous.contains(&true) || !anomalous.contains(&false) {
+        bail!(
+            "of {} labelled images {} could be judged, and not both good and defective ones\n\nhint: a threshold lies between the two",
+            test.len(),
+            anomalous.len()
+        );
     }
     // F1 is highest where a threshold just finds a defect.
     let labelled = scores.iter().zip(&anomalous);
