@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn regions_stay_in_the_region_of_interest() -> Result<(), Error> {
         let half: Vec<u8> = (0..16).map(|pixel| if pixel % 4 < 2 { 255 } else { 0 }).collect();
-        let roi = Roi::new(half, [4, 4], [4, 4]).expect("half of the patches are left");
+        let roi = Roi::new(half, &geometry(), [4, 4]).expect("half of the patches are left");
         for values in [vec![0.8; 16], vec![0.3; 16]] {
             let prediction = DECISION.judge(1.0, values, geometry(), Some(&roi))?;
             let [region] = &prediction.regions[..] else {

@@ -25,6 +25,8 @@ pub(super) struct Roi {
     pub(super) pixels: Vec<u8>,
     /// Rows and columns of `pixels`.
     pub(super) size: [usize; 2],
+    /// Width and height of the resized image of which the map shows all or the middle.
+    resized: [usize; 2],
     /// `[rows, columns]`.
     patches: Vec<bool>,
 }
@@ -57,7 +59,7 @@ impl Roi {
             }
         }
         let pixels = judged.iter().map(|&judged| if judged { 255 } else { 0 });
-        Roi::new(pixels.collect(), [rows, columns], layout.patches)
+        Roi::new(pixels.collect(), &geometry, layout.patches)
             .map(Some)
             .ok_or_else(|| {
                 Error::Config(
@@ -67,7 +69,8 @@ impl Roi {
     }
 
     /// From its pixels; `None` where they leave no patch. A patch is judged where at least half of its pixels are.
-    pub(super) fn new(pixels: Vec<u8>, size: [usize; 2], [rows, columns]: [usize; 2]) -> Option<Roi> {
+    pub(super) fn new(pixels: Vec<u8>, geometry: &Geometry, [rows, columns]: [usize; 2]) -> Option<Roi> {
+        let size = [geometry.rows, geometry.columns];
         let [height, width] = size;
         if height.checked_mul(width) != Some(pixels.len()) {
             return None;
@@ -82,18 +85,23 @@ impl Roi {
                 white > 0 && 2 * white >= (bottom - top) * (right - left)
             })
             .collect();
-        patches.contains(&true).then_some(Roi { pixels, size, patches })
+        patches.contains(&true).then_some(Roi {
+            pixels,
+            size,
+            resized: geometry.resized(),
+            patches,
+        })
     }
 
-    /// Refuses an image whose map has another size.
+    /// Refuses an image that is resized to another size, so that the region would lie elsewhere in it.
     pub(super) fn check(&self, geometry: &Geometry) -> Result<(), Error> {
-        let [rows, columns] = self.size;
-        if [geometry.rows, geometry.columns] == self.size {
+        let ([width, height], [to_width, to_height]) = (self.resized, geometry.resized());
+        if [to_width, to_height] == self.resized {
             return Ok(());
         }
         Err(Error::Config(format!(
-            "an image of {} x {} is seen as {} x {} pixels, and the region of interest is for {columns} x {rows}\n\nhint: with a region of interest all images have one size",
-            geometry.width, geometry.height, geometry.columns, geometry.rows
+            "an image of {} x {} is resized to {to_width} x {to_height} pixels, and the region of interest is for {width} x {height}\n\nhint: with a region of interest all images have one shape",
+            geometry.width, geometry.height
         )))
     }
 
@@ -170,11 +178,12 @@ mod tests {
             255, 0, 0, 0,
             255, 0, 0, 0,
         ];
-        let roi = Roi::new(pixels, [4, 4], [2, 2]).expect("two patches are left");
+        let geometry = Geometry::whole([4, 4], [4, 4]);
+        let roi = Roi::new(pixels, &geometry, [2, 2]).expect("two patches are left");
         assert_eq!(roi.judged(&[1.0, 9.0, 2.0, 8.0]), [1.0, 2.0]);
         let mut map: Vec<f32> = (0..16).map(|value| value as f32 - 3.0).collect();
         roi.flatten_outside(&mut map);
         assert_eq!(map[..8], [-3.0, -3.0, -1.0, -3.0, 1.0, -3.0, -3.0, -3.0]);
-        assert!(Roi::new(vec![0; 16], [4, 4], [2, 2]).is_none());
+        assert!(Roi::new(vec![0; 16], &geometry, [2, 2]).is_none());
     }
 }

@@ -201,6 +201,26 @@ fn only_the_region_of_interest_counts() {
 
     assert_eq!((half.judged_share(), whole.judged_share()), (0.5, 1.0));
 
+    // The middle of any picture has the size of the map, and the region would lie elsewhere in the picture.
+    let middle = Detector::train(
+        &training_images(),
+        &DetectorConfig {
+            overlap: None,
+            ..config.clone()
+        },
+        |_| {},
+    )
+    .unwrap();
+    let middle = Detector::from_bytes(&middle.to_bytes().unwrap(), "memory".as_ref(), &LoadOptions::default()).unwrap();
+    let image = &test_images()[0];
+    assert!(middle.predict(image).is_ok());
+    let wide = Rgb8::new(512, 256, vec![90; 512 * 256 * 3]).unwrap();
+    let error = middle.predict(&wide).err().unwrap().to_string();
+    assert!(
+        error.contains("resized to 512 x 256") && error.contains("hint: "),
+        "{error}"
+    );
+
     let photograph = image::GrayImage::from_fn(256, 256, |x, y| image::Luma([(x / 2 + y / 2) as u8]));
     photograph.save(&roi).unwrap();
     let error = Detector::train(&training_images(), &config, |_| {})
