@@ -30,7 +30,8 @@ const fn training(
     Training { arguments, rows }
 }
 
-const RESNET: &str = "data/weights/resnet18.safetensors";
+/// Where `cargo xtask data fetch weights` puts it.
+const RESNET: &str = "data/weights/resnet18/model.safetensors";
 
 const TRAININGS: [Training; 10] = [
     training(
@@ -73,8 +74,11 @@ fn main() -> Result<()> {
             let key = |name: &str| format!("{set},{name},");
             let is_there = |name: &str| rows.iter().any(|row| row.starts_with(&key(name)));
             let missing: Vec<_> = training.rows.iter().filter(|(name, _)| !is_there(name)).collect();
-            let needs_weights = training.arguments.contains(&RESNET);
-            if missing.is_empty() || needs_weights && !Path::new(RESNET).exists() {
+            if missing.is_empty() {
+                continue;
+            }
+            if training.arguments.contains(&RESNET) && !Path::new(RESNET).exists() {
+                eprintln!("skipped {set}, {}: there is no {RESNET}", missing[0].0);
                 continue;
             }
             let temporary = tempfile::tempdir()?;

@@ -180,8 +180,9 @@ impl Detector {
         if references.is_empty() {
             return Err(wrong("it has no reference images".into()));
         }
-        if options.weights.is_some() {
-            metadata.config.weights.clone_from(&options.weights);
+        if let Some(weights) = weights(options, &metadata.config, name) {
+            metadata.card.backbone.weights = Some(weights.display().to_string());
+            metadata.config.weights = Some(weights);
         }
         let backbone = load_backbone(&metadata.config)?;
         if backbone.identity() != metadata.card.backbone.sha256 && !options.allow_drift {
@@ -202,8 +203,7 @@ impl Detector {
         let layout = Layout::new(size, &metadata.config, &pipeline)?;
         let roi = match file.tensor(ROI) {
             Ok(tensor) => {
-                let size = [layout.geometry.rows, layout.geometry.columns];
-                let roi = Roi::new(tensor.data().to_vec(), size, layout.patches);
+                let roi = Roi::new(tensor.data().to_vec(), &layout.geometry, layout.patches);
                 Some(roi.ok_or_else(|| wrong(format!("its `{ROI}` leaves nothing to judge")))?)
             }
             Err(_) => None,
@@ -252,6 +252,21 @@ impl Detector {
         }
         Ok(())
     }
+}
+
+/// The checkpoint of a backbone that is not in this program: what was asked for, what the configuration names, or, where that
+/// has moved together with the detector, the file of its name beside it.
+fn weights(options: &LoadOptions, config: &DetectorConfig, detector: &Path) -> Option<PathBuf> {
+    if let Some(asked) = &options.weights {
+        return Some(std::path::absolute(asked).unwrap_or_else(|_| asked.clone()));
+    }
+    let named = config.weights.as_ref()?;
+    let beside = detector.with_file_name(named.file_name()?);
+    Some(if !named.exists() && beside.exists() {
+        beside
+    } else {
+        named.clone()
+    })
 }
 
 fn reference_name(index: usize) -> String {

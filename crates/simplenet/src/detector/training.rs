@@ -96,8 +96,10 @@ impl Detector {
 
         let roi = Roi::read(&config, pipeline.preprocess(), &images.layouts[images.usual])?;
         if let Some(roi) = &roi {
-            let mut layouts = images.layouts.iter();
-            layouts.try_for_each(|layout| roi.check(&layout.geometry))?;
+            for (layout, source) in images.layouts.iter().zip(&images.sources) {
+                let check = roi.check(&layout.geometry);
+                check.map_err(|error| Error::Config(format!("{source}: {error}")))?;
+            }
         }
         let auto_stop = match config.auto_stop && config.model.method.is_simplenet() {
             true => {
@@ -397,21 +399,30 @@ fn fit(bank: &Bank, config: &DetectorConfig, after: &mut impl FnMut(EpochCard)) 
     })
 }
 
-/// The images with the lowest, the middle and the highest held-out score.
+/// The images with the lowest, the middle and the highest held-out score, but for those whose files are gone by now, which is no
+/// reason to lose a training.
 fn references(images: &Images, held_out: &[HeldOut], parts: &Parts) -> Result<Vec<Reference>, Error> {
     let mut order: Vec<usize> = (0..held_out.len()).collect();
     order.sort_by(|&a, &b| held_out[a].score.total_cmp(&held_out[b].score).then(a.cmp(&b)));
-    let chosen = (0..REFERENCES).map(|index| order[index * (order.len() - 1) / (REFERENCES - 1)]);
-    chosen
-        .map(|index| {
-            let photo = Photo::open(&images.sources[index])?;
-            let pixels = parts.pipeline.preprocess().crop_image(&photo.pixels);
-            let score = score_crop(&pixels, parts)?;
-            let file = images.names[index].clone();
-            let expected = Expected { file, score };
-            Ok(Reference { expected, pixels })
-        })
-        .collect()
+    let (mut references, mut gone) = (Vec::new(), None);
+    for index in (0..REFERENCES).map(|index| order[index * (order.len() - 1) / (REFERENCES - 1)]) {
+        let photo = match Photo::open(&images.sources[index]) {
+            Ok(photo) => photo,
+            Err(error) => {
+                gone = Some(error);
+                continue;
+            }
+        };
+        let pixels = parts.pipeline.preprocess().crop_image(&photo.pixels);
+        let score = score_crop(&pixels, parts)?;
+        let file = images.names[index].clone();
+        let expected = Expected { file, score };
+        references.push(Reference { expected, pixels });
+    }
+    match gone {
+        Some(error) if references.is_empty() => Err(error),
+        _ => Ok(references),
+    }
 }
 
 /// Names that tell images apart: those of their files, and where several files have one name, their paths below the folder

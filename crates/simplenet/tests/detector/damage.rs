@@ -3,9 +3,9 @@ use std::path::Path;
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
-use simplenet::{Detector, Error, LoadOptions};
+use simplenet::{Detector, DetectorConfig, Error, LoadOptions, Method};
 
-use crate::support::detector;
+use crate::support::{detector, training_images, with};
 
 fn load(bytes: &[u8]) -> Result<Detector, Error> {
     Detector::from_bytes(bytes, Path::new("part.simplenet"), &LoadOptions::default())
@@ -103,8 +103,60 @@ fn drift_is_refused_unless_it_is_allowed() {
     assert!(Detector::from_bytes(&bytes, Path::new("part.simplenet"), &options).is_ok());
 }
 
+/// Scores of other features mean nothing.
 #[test]
 fn another_backbone_is_refused() {
+    let mut bytes = detector().to_bytes().unwrap();
+    let identity = detector().card().backbone.sha256.as_bytes();
+    let place = bytes
+        .windows(identity.len())
+        .position(|bytes| bytes == identity)
+        .unwrap();
+    bytes[place] = if bytes[place] == b'0' { b'1' } else { b'0' };
+    sign(&mut bytes);
+    let error = load(&bytes).err().unwrap();
+    assert!(matches!(error, Error::OtherBackbone { .. }), "{error}");
+}
+
+/// A checkpoint is found where it was, where its detector has moved with it, and where one is told.
+#[test]
+fn the_weights_of_a_backbone_may_move() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    std::fs::create_dir(place("here")).unwrap();
+    let embedded = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../data/backbones/efficientnet_lite0.safetensors"
+    );
+    std::fs::copy(embedded, place("here/w.safetensors")).unwrap();
+    let config = DetectorConfig {
+        weights: Some(place("here/w.safetensors")),
+        ..with(Method::patchcore())
+    };
+    let detector = Detector::train(&training_images(), &config, |_| {}).unwrap();
+    detector.save(place("here/part.simplenet")).unwrap();
+    detector.save(place("part.simplenet")).unwrap();
+    let load = |name: &str, options: &LoadOptions| Detector::load(place(name), options);
+    let as_named = LoadOptions::default();
+    assert!(load("part.simplenet", &as_named).is_ok());
+    std::fs::rename(place("here"), place("there")).unwrap();
+    assert!(load("there/part.simplenet", &as_named).is_ok());
+    let message = load("part.simplenet", &as_named).err().unwrap().to_string();
+    assert!(message.contains("w.safetensors"), "{message}");
+    let told = LoadOptions {
+        weights: Some(place("there/w.safetensors")),
+        ..LoadOptions::default()
+    };
+    let told = load("part.simplenet", &told).unwrap();
+    // The file and its card say the same, also after the next change.
+    let weights = told.card().backbone.weights.as_deref();
+    assert_eq!(weights, place("there/w.safetensors").to_str());
+    told.save(place("part.simplenet")).unwrap();
+    assert!(load("part.simplenet", &as_named).is_ok());
+}
+
+#[test]
+fn files_that_are_not_there_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("part.simplenet");
     detector().save(&path).unwrap();

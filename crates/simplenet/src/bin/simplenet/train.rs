@@ -62,13 +62,17 @@ pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
     let test = test
         .map(|test| evaluate::measure(&detector, &test, output))
         .transpose()?;
+    let unreadable = test.as_ref().is_some_and(|report| !report.unreadable.is_empty());
     if output.json {
         let card = detector.card();
         output.json(&Trained { card, test })?;
     } else if let Some(report) = &test {
         output.text(&evaluate::text(report))?;
     }
-    Ok(Outcome::default())
+    Ok(Outcome {
+        errors: unreadable,
+        ..Outcome::default()
+    })
 }
 
 /// What `--json` prints: the card, and with `--test` what came of it, as one value.
@@ -164,6 +168,8 @@ fn config(arguments: &Train) -> DetectorConfig {
     config.min_defect_area = arguments.min_defect_area;
     config.roi.clone_from(&arguments.roi);
     config.ignore.clone_from(&arguments.ignore);
-    config.weights.clone_from(&arguments.weights);
+    // The detector may be opened from another folder.
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    config.weights = arguments.weights.as_ref().map(absolute);
     config
 }
