@@ -11,10 +11,12 @@ use simplenet_metrics::{
 use super::card::Unreadable;
 use super::{Detector, Geometry, Prediction, Verdict};
 use crate::error::Error;
-use crate::photo::{is_upright, open_upright};
+use crate::photo::{Photo, is_upright};
 
 /// Images that are decoded and judged at once.
 const BATCH: usize = 8;
+/// How many times as many pixels maps of different shapes may take side by side as they have.
+const MOST_PADDING: usize = 8;
 /// Points of a curve.
 const POINTS: usize = 500;
 
@@ -137,8 +139,9 @@ impl Detector {
     /// Judges labelled images and compares. An image or mask that cannot be read is left out and named in the report.
     /// `after` hears how many images are done.
     ///
-    /// Images of a set with masks are compared pixel by pixel as well, where every defective one has a mask and all maps
-    /// have one size: numbers over a part of a set would be those of another set.
+    /// Images of a set with masks are compared pixel by pixel as well, where every defective one has a mask: numbers over a part
+    /// of a set would be those of another set. Pixels are those of the maps, of which every image has as many as its resized
+    /// picture.
     ///
     /// # Errors
     /// Where what can be read is not both good and defective.
@@ -176,7 +179,7 @@ impl Detector {
 
     /// Decodes and judges; one that cannot be judged does not touch the others.
     fn predict_sources(&self, samples: &[Sample]) -> Vec<Result<Prediction, Error>> {
-        let photos = samples.par_iter().map(|sample| open_upright(sample.source.path()));
+        let photos = samples.par_iter().map(|sample| Ok(Photo::open(&sample.source)?.pixels));
         let photos: Vec<Result<Rgb8, Error>> = photos.collect();
         let readable: Vec<&Rgb8> = photos.iter().filter_map(|photo| photo.as_ref().ok()).collect();
         let mut predictions = self.predict_each(&readable).into_iter();
@@ -272,26 +275,30 @@ impl Seen<'_> {
             score: prediction.score,
             rejected: prediction.verdict == Verdict::Defect,
         });
-        let geometry = prediction.map.geometry;
-        if let Some(first) = self.maps.first().map(|map| map.geometry)
-            && [first.rows, first.columns] != [geometry.rows, geometry.columns]
-        {
-            self.without_pixels = Some(format!(
-                "maps differ in size: that of {} is {} x {} pixels, and those before are {} x {}",
-                sample.source, geometry.columns, geometry.rows, first.columns, first.rows
-            ));
-            self.maps.clear();
-        }
-        if let (Some(mask), None) = (mask, &self.without_pixels) {
+        if let Some(mask) = mask {
             self.maps.push(LabelledMap {
-                geometry,
+                geometry: prediction.map.geometry,
                 values: prediction.map.values,
                 mask,
             });
         }
     }
 
-    fn report(self) -> Result<TestReport, Error> {
+    /// Leaves out the pixel metrics where maps are of so many shapes that side by side they would be mostly empty.
+    fn check_shapes(&mut self) {
+        let pixels: usize = self.maps.iter().map(|map| map.values.len()).sum();
+        let [rows, columns] = largest(self.maps.iter());
+        if rows * columns * self.maps.len() > MOST_PADDING * pixels {
+            self.without_pixels = Some(format!(
+                "the maps differ too much in shape: {rows} rows in one, {columns} columns in another, and {} pixels on average",
+                pixels / self.maps.len()
+            ));
+            self.maps.clear();
+        }
+    }
+
+    fn report(mut self) -> Result<TestReport, Error> {
+        self.check_shapes();
         let scores: Vec<f32> = self.images.iter().map(|image| image.score).collect();
         let anomalous: Vec<bool> = self.images.iter().map(|image| image.anomalous).collect();
         let metrics = self.metrics(|_| true)?;
@@ -373,39 +380,60 @@ impl Seen<'_> {
 
     /// The pixels of some images; `None` where there are none, or no mask marks one that is judged.
     fn pixels(&self, wanted: impl Fn(&TestImage) -> bool) -> Option<Pixels> {
-        let chosen = || {
-            let labelled = self.images.iter().zip(&self.maps);
-            labelled.filter(|(image, _)| wanted(image)).map(|(_, map)| map)
-        };
-        let first = chosen().next()?.geometry;
+        let labelled = self.images.iter().zip(&self.maps);
+        let chosen: Vec<&LabelledMap> = labelled
+            .filter(|(image, _)| wanted(image))
+            .map(|(_, map)| map)
+            .collect();
         let roi = self.detector.roi.as_ref();
         let is_judged = |pixel: usize| roi.is_none_or(|roi| roi.is_inside(pixel));
-        let marks = |map: &LabelledMap| (map.mask.iter().enumerate()).any(|(pixel, mask)| *mask && is_judged(pixel));
-        let count = chosen().count();
-        chosen().any(marks).then(|| Pixels {
-            shape: MapShape {
-                images: count,
-                height: first.rows,
-                width: first.columns,
-            },
-            maps: chosen().flat_map(|map| &map.values).copied().collect(),
-            masks: chosen().flat_map(|map| &map.mask).copied().collect(),
-            within: roi.map(|roi| {
-                let of_one: Vec<bool> = (0..first.rows * first.columns)
-                    .map(|pixel| roi.is_inside(pixel))
-                    .collect();
-                of_one.repeat(count)
-            }),
-        })
+        let marks = |map: &&LabelledMap| (map.mask.iter().enumerate()).any(|(pixel, mask)| *mask && is_judged(pixel));
+        if !chosen.iter().any(marks) {
+            return None;
+        }
+        let [height, width] = largest(chosen.iter().copied());
+        let shape = MapShape {
+            images: chosen.len(),
+            height,
+            width,
+        };
+        let size = height * width;
+        let mut pixels = Pixels {
+            shape,
+            maps: vec![0.0; shape.images * size],
+            masks: vec![false; shape.images * size],
+            within: None,
+        };
+        let mut within = vec![false; shape.images * size];
+        for (map, place) in chosen.iter().zip((0..).step_by(size)) {
+            let columns = map.geometry.columns;
+            for row in 0..map.geometry.rows {
+                let (from, to) = (row * columns, place + row * width);
+                pixels.maps[to..][..columns].copy_from_slice(&map.values[from..][..columns]);
+                pixels.masks[to..][..columns].copy_from_slice(&map.mask[from..][..columns]);
+                for (column, within) in within[to..][..columns].iter_mut().enumerate() {
+                    *within = is_judged(from + column);
+                }
+            }
+        }
+        pixels.within = within.contains(&false).then_some(within);
+        Some(pixels)
     }
 }
 
-/// Maps and masks one after the other.
+/// Rows and columns that every map fits into.
+fn largest<'a>(maps: impl Iterator<Item = &'a LabelledMap>) -> [usize; 2] {
+    maps.fold([0, 0], |[rows, columns], map| {
+        [rows.max(map.geometry.rows), columns.max(map.geometry.columns)]
+    })
+}
+
+/// Maps and masks one after the other, each in the upper left of what the largest needs.
 struct Pixels {
     shape: MapShape,
     maps: Vec<f32>,
     masks: Vec<bool>,
-    /// Whether a pixel is judged; `None` where all are.
+    /// Whether a pixel is of a map and judged; `None` where all are.
     within: Option<Vec<bool>>,
 }
 
