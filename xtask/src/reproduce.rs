@@ -1,6 +1,7 @@
 //! `cargo xtask reproduce`: from the command line to printed tables.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -10,7 +11,7 @@ use clap::{Args, ValueEnum};
 use simplenet::BankMemory;
 use simplenet::device::Device;
 use simplenet_backbone::{Arch, Backbone, Stage};
-use simplenet_report::Row;
+use simplenet_report::{Row, results};
 use toml::Table;
 
 use crate::experiment::{Experiment, Library, Limit, Named, Protocol, Show, parse_set};
@@ -21,7 +22,7 @@ use crate::run::{self, Run, Stopped};
 use crate::shard::Shard;
 use crate::source::{Given, Source};
 use crate::weights::{Arsenal, Weights};
-use crate::{report, workspace};
+use crate::{exhibits, report, workspace};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -304,12 +305,8 @@ impl<'a> Session<'a> {
         self.folder.create()?;
         let missing: Vec<&Cell> = cells.iter().filter(|cell| !cell.is_done(&rows)).collect();
         if missing.len() < cells.len() {
-            let done = cells.len() - missing.len();
-            eprintln!(
-                "{done} of {} cells are in {} already",
-                cells.len(),
-                self.csv().display()
-            );
+            let done: Vec<&Cell> = cells.iter().filter(|cell| cell.is_done(&rows)).collect();
+            self.take_up(&done, &rows, cells.len())?;
         }
         let failures = self.run_missing(&missing, &weights)?;
         let rows = self.folder.rows(&experiment.id)?;
@@ -325,6 +322,32 @@ impl<'a> Session<'a> {
         }
         report::after(self.root, &self.folder, experiment)?;
         Ok(failures)
+    }
+
+    /// Says which cells are done already, and makes their rows those that tables show: what was asked for last is meant, also
+    /// where another configuration of a cell was run in between.
+    fn take_up(&self, done: &[&Cell], rows: &[Row], all: usize) -> Result<()> {
+        let owned = |row: &Row| done.iter().any(|cell| cell.owns(row));
+        let csv = self.csv();
+        eprintln!("{} of {all} cells are in {} already", done.len(), csv.display());
+        let here = workspace::commit(self.root);
+        let others: BTreeSet<&str> = rows
+            .iter()
+            .filter(|row| owned(row) && row.commit != here)
+            .map(|row| row.commit.as_str())
+            .collect();
+        if !others.is_empty() {
+            let others: Vec<&str> = others.into_iter().collect();
+            eprintln!(
+                "some of them were made by other commits than {here} ({}); a cell whose rows are deleted there runs again",
+                others.join(", ")
+            );
+        }
+        let shown = exhibits::newest(rows);
+        if rows.iter().any(|row| owned(row) && !shown.contains(row)) && csv.exists() {
+            results::move_to_end(&csv, owned)?;
+        }
+        Ok(())
     }
 
     /// The variants whose weights are here, and those weights. A variant with a backbone of its own may lack them; the others

@@ -460,7 +460,11 @@ impl Run<'_> {
             error: Some(reason),
             ..self.row(cell, Selection::Last)
         };
-        results::replace_failed(&self.results, &[row]).context("failed to record a failed cell")
+        match results::replace_failed(&self.results, &[row]) {
+            // Another process has finished it meanwhile.
+            Err(simplenet_report::Error::Duplicate { .. }) => Ok(()),
+            recorded => recorded.context("failed to record a failed cell"),
+        }
     }
 
     /// Where a row's times were taken, and in which arithmetic.

@@ -1,6 +1,7 @@
 //! Which images an experiment runs on.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -239,15 +240,22 @@ fn subset(samples: Vec<Sample>, count: Option<usize>) -> Vec<Sample> {
 }
 
 /// Relative path and size of every file under `folder`: cheap, and changes when an image is added, removed or replaced by
-/// one of another size.
+/// one of another size. What is hidden, such as what file managers leave, and links to nothing are no images.
 fn files(root: &Path, folder: &Path) -> Result<String> {
     let mut files = BTreeMap::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
         let context = || format!("failed to read `{}`", folder.display());
         for entry in std::fs::read_dir(&folder).with_context(context)? {
-            let path = entry.with_context(context)?.path();
-            let metadata = std::fs::metadata(&path).with_context(context)?;
+            let entry = entry.with_context(context)?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            let path = entry.path();
+            let metadata = match std::fs::metadata(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                metadata => metadata.with_context(context)?,
+            };
             if metadata.is_dir() {
                 folders.push(path);
             } else {
@@ -267,7 +275,24 @@ mod tests {
 
     use simplenet_data::fetch::Manifest;
 
-    use super::{mvtec_name, subset};
+    use super::{files, mvtec_name, subset};
+
+    #[test]
+    fn only_what_may_be_an_image_is_part_of_the_data() {
+        let folder = tempfile::tempdir().unwrap();
+        let category = folder.path().join("part");
+        std::fs::create_dir(&category).unwrap();
+        std::fs::write(category.join("0.png"), [0; 7]).unwrap();
+        let found = || files(folder.path(), &category).unwrap();
+        let before = found();
+        assert!(before.ends_with("0.png 7\n"), "{before}");
+        std::fs::write(category.join(".DS_Store"), "hidden").unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("nothing", category.join("1.png")).unwrap();
+        assert_eq!(found(), before);
+        std::fs::write(category.join("1.jpg"), [0; 8]).unwrap();
+        assert_ne!(found(), before);
+    }
 
     /// Numbers and sizes decide, and a category that cannot be read is not the published one.
     #[test]

@@ -105,6 +105,35 @@ fn a_run_writes_rows_table_configuration_and_sheets_and_the_next_one_only_reads_
     assert!(stderr(&second).contains("1 of 1 cells are in"), "{}", stderr(&second));
 }
 
+/// Whatever was run in between, the page of a run shows what was asked for last.
+#[test]
+fn a_command_that_is_repeated_brings_its_table_back() {
+    let folder = TempDir::new().unwrap();
+    let data = data(folder.path(), &["ring"]);
+    let out = folder.path().join("out");
+    let page = |more: &[&str]| {
+        let ran = run(&data, &out, more);
+        assert!(ran.status.success(), "{}", stderr(&ran));
+        let configs: Vec<String> = cells(&out.join("table1.csv"), &["config_sha256"]).concat();
+        let text = fs::read_to_string(out.join("reproduction.md")).unwrap();
+        // The command of either configuration stands above the table.
+        let table = text.split_once("**simplenet").unwrap().1.to_string();
+        (configs, table)
+    };
+    let (_, first) = page(&[]);
+    let other = ["--set", "train.noise=9"];
+    let (rows, second) = page(&other);
+    assert_ne!(first, second);
+    let (again, third) = page(&[]);
+    assert_eq!(first, third);
+    assert_eq!(
+        [&rows[2..], &rows[..2]].concat(),
+        again,
+        "the same rows in another order"
+    );
+    assert_eq!(page(&other).1, second);
+}
+
 #[test]
 fn one_thread_and_two_write_the_same_numbers_and_another_seed_others() {
     let folder = TempDir::new().unwrap();

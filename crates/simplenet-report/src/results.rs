@@ -53,6 +53,17 @@ pub fn replace_failed(path: &Path, rows: &[Row]) -> Result<()> {
     change(path, rows, |old| old.error.is_none() || !new.contains(&old.key()))
 }
 
+/// Moves rows to the end of a CSV file, as if they had been appended last, in their order.
+///
+/// # Errors
+/// As [`read`], and when the folder cannot be written. The file is then unchanged.
+pub fn move_to_end(path: &Path, is_moved: impl Fn(&Row) -> bool) -> Result<()> {
+    let _lock = Lock::exclusive(path)?;
+    let (moved, mut all): (Vec<Row>, Vec<Row>) = read(path)?.into_iter().partition(is_moved);
+    all.extend(moved);
+    write_atomic(path, &encode(path, &all)?)
+}
+
 fn change(path: &Path, rows: &[Row], keep: impl Fn(&Row) -> bool) -> Result<()> {
     rows.iter().try_for_each(check_row)?;
     let _lock = Lock::exclusive(path)?;

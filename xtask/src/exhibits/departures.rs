@@ -1,8 +1,9 @@
-//! In what the rows of a table are not what their protocol says.
+//! What the configurations of a table's rows say about it: where they are not their protocol's, and what `best` was chosen from.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use simplenet::Method;
 use simplenet::config::Config;
 use simplenet_backbone::Arch;
 use toml::Value;
@@ -70,6 +71,31 @@ pub(super) fn note(part: &Part, folder: &RunFolder, library: &Library) -> Result
             parts.join(", ")
         )
     }))
+}
+
+/// From how many evaluations on the test set `best` was chosen, without which it is no number to compare; `None` where no row
+/// is of a training.
+pub(super) fn looks(part: &Part, folder: &RunFolder) -> Result<Option<String>> {
+    let mut looks = BTreeSet::new();
+    let configs: BTreeSet<&str> = part.rows.iter().map(|row| row.config_sha256.as_str()).collect();
+    for sha256 in configs {
+        let config = folder.config(sha256)?;
+        if matches!(config.method, Method::SimpleNet) {
+            // Every so many epochs, and after the last.
+            looks.insert(config.train.epochs.div_ceil(config.evaluate.every));
+        }
+    }
+    let (Some(fewest), Some(most)) = (looks.first(), looks.last()) else {
+        return Ok(None);
+    };
+    let range = if fewest == most {
+        most.to_string()
+    } else {
+        format!("{fewest} to {most}")
+    };
+    Ok(Some(format!(
+        "`best`: of the evaluations of a training on the test set, {range} here, the one with the highest image AUROC."
+    )))
 }
 
 /// Of each setting that differs the row's value and the one that is meant.

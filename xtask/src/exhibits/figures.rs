@@ -12,12 +12,13 @@ use simplenet_report::{Measurement, Metric, Published, Row, Selection, Spread, a
 use super::{Drawing, Part, distinct, tables};
 use crate::folder::RunFolder;
 
-/// More lines than this are averaged over categories.
+/// More lines than this are averaged over categories: colours repeat after seven.
 const MOST_LINES: usize = 6;
 /// Bins of a histogram.
 const MOST_BINS: usize = 60;
 
-/// Image and pixel AUROC over a number of the configuration: every category and their mean at `last`, and the mean at `best`.
+/// Image and pixel AUROC over a number of the configuration: the mean over categories at `last` and at `best`, and every category at
+/// `last` where they are few.
 pub(super) fn sweep(
     part: &Part,
     folder: &RunFolder,
@@ -93,7 +94,8 @@ pub(super) fn sweep(
             line(format!("{of_all}last"), Selection::Last, &everywhere),
             line(format!("{of_all}best on the test set"), Selection::Best, &everywhere),
         ];
-        if categories.len() > 1 {
+        // More lines than a reader can tell apart would hide the mean among them; the table has every category.
+        if categories.len() > 1 && categories.len() + series.len() <= MOST_LINES {
             series.extend(
                 categories
                     .iter()

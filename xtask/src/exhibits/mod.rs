@@ -118,6 +118,9 @@ impl Exhibits {
                 first
                     .notes
                     .extend(departures::note(&part, folder, &library).with_context(context)?);
+                first
+                    .notes
+                    .extend(departures::looks(&part, folder).with_context(context)?);
                 first.notes.extend(not_run(experiment, &part.rows));
                 first.notes.extend(part.part_note());
             }

@@ -35,7 +35,7 @@ pub struct SheetRow<'a> {
     pub caption: &'a str,
     /// Its file.
     pub file: &'a str,
-    /// Its anomaly score.
+    /// Its anomaly score: that of the image, which need not be on the scale of a smoothed map.
     pub score: f32,
     /// The image.
     pub image: Rgb8<'a>,
@@ -189,14 +189,14 @@ impl<B: DrawingBackend> Page<'_, B> {
             line += 19;
         }
         self.text(
-            &format!("score {:.3}", row.score),
+            &format!("image score {:.3}", row.score),
             14.0,
             INK,
             (MARGIN, line + 6),
             HPos::Left,
         )?;
         self.text(
-            &format!("threshold {:.3}", row.threshold),
+            &format!("pixel threshold {:.3}", row.threshold),
             14.0,
             FAINT,
             (MARGIN, line + 28),
