@@ -1,28 +1,13 @@
 //! Writing that survives a crash, and one writer at a time.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{Error, Result};
 
-/// Writes a small file: temporary neighbour, sync, rename.
+/// Writes a small file, whole or not at all.
 pub(super) fn write(path: &Path, text: &str) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // Temporary files are private by default; this one is for all who may read the data. The umask applies.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder).map_err(Error::io("write", path))?;
-    file.write_all(text.as_bytes()).map_err(Error::io("write", path))?;
-    file.as_file().sync_all().map_err(Error::io("write", path))?;
-    file.persist(path)
-        .map_err(|error| Error::io("write", path)(error.error))?;
-    sync_folder(folder)
+    simplenet_files::write_atomic(path, text.as_bytes()).map_err(Error::io("write", path))
 }
 
 pub(super) fn create_folder(path: &Path) -> Result<()> {
@@ -32,7 +17,8 @@ pub(super) fn create_folder(path: &Path) -> Result<()> {
 /// Renames and makes the new name durable.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
     std::fs::rename(from, to).map_err(Error::io("rename to", to))?;
-    to.parent().map_or(Ok(()), sync_folder)
+    let folder = simplenet_files::folder_of(to);
+    simplenet_files::sync_folder(folder).map_err(Error::io("sync", folder))
 }
 
 /// Removes a file that may not be there.
@@ -82,19 +68,4 @@ pub(super) fn lock(path: &Path) -> Result<File> {
         Err(TryLockError::WouldBlock) => Err(Error::Busy { path: path.to_owned() }),
         Err(TryLockError::Error(error)) => Err(Error::io("lock", path)(error)),
     }
-}
-
-/// A new name is durable once its folder is synced. Elsewhere than on Unix a folder cannot be opened for that.
-fn sync_folder(folder: &Path) -> Result<()> {
-    if !cfg!(unix) {
-        return Ok(());
-    }
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
-    File::open(folder)
-        .and_then(|file| file.sync_all())
-        .map_err(Error::io("sync", folder))
 }

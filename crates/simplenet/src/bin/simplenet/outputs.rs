@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
+use simplenet_files::folder_of;
 
 use crate::inputs::Input;
 use crate::picture;
@@ -208,11 +209,4 @@ fn resolved(folder: &Path) -> PathBuf {
         }
     }
     folder.to_owned()
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
 }
