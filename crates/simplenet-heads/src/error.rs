@@ -97,6 +97,13 @@ pub enum Error {
         expected: crate::config::HeadConfig,
     },
 
+    /// A head and a bank on different GPUs, or on different streams of one.
+    #[cfg(feature = "cuda")]
+    #[error(
+        "the head and the feature bank are not of one GPU and stream, so nothing orders what is done with them\n\nhint: upload both with the same `Gpu`, or copies of it"
+    )]
+    OtherGpu,
+
     /// An epoch's order is not one of the bank's images.
     #[cfg(feature = "cuda")]
     #[error(

@@ -158,14 +158,21 @@ __device__ __forceinline__ void mma_tf32_m16n8k8(float (&d)[4], const uint32_t (
 }
 #endif
 
+// Looks at a count before a launch that waits for it fails: some seconds, where a meeting takes microseconds.
+constexpr int MOST_LOOKS = 1 << 24;
+
 // Waits until all `blocks` blocks that count `arrivals` have come here, and sees what they wrote. They run side by side, because
-// a grid that meets has no more blocks than there are processors, and a device has one stream of work.
+// a grid that meets has no more blocks than there are processors, and a device has one stream of work. Where a program has made
+// it two, the blocks of one grid can keep those of another from ever running: then the launch fails, and does not wait for ever.
 __device__ __forceinline__ void meet(int* arrivals, int blocks) {
     __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) {
         atomicAdd(arrivals, 1);
-        while (*reinterpret_cast<volatile int*>(arrivals) < blocks) let_other_blocks_run();
+        for (int looks = 0; *reinterpret_cast<volatile int*>(arrivals) < blocks; ++looks) {
+            if (looks == MOST_LOOKS) __trap();
+            let_other_blocks_run();
+        }
         __threadfence();
         // The last one to leave makes the count ready for the next launch.
         if (atomicAdd(arrivals, 1) == 2 * blocks - 1) *arrivals = 0;

@@ -99,9 +99,10 @@ impl DeviceHead {
     /// device.
     ///
     /// # Errors
-    /// [`Error::Dim`] where bank and head differ in channels, [`Error::ScoreNotFinite`] where a score is NaN.
+    /// [`Error::Dim`] where bank and head differ in channels, [`Error::OtherGpu`] where they lie on different ones,
+    /// [`Error::ScoreNotFinite`] where a score is NaN.
     pub fn score(&self, bank: &DeviceBank, math: Math) -> Result<Vec<f32>> {
-        self.expect_dim(bank)?;
+        self.expect_bank(bank)?;
         let scores = self.gpu.zeros(bank.rows())?;
         let rows = bank.slot(0, bank.images());
         self.fold(math)?;
@@ -117,17 +118,20 @@ impl DeviceHead {
         }
     }
 
-    /// Refuses a bank of other channels.
-    pub(super) fn expect_dim(&self, bank: &DeviceBank) -> Result<()> {
-        if bank.dim() == self.config.dim {
-            return Ok(());
+    /// Refuses a bank of other channels, and one that lies elsewhere.
+    pub(super) fn expect_bank(&self, bank: &DeviceBank) -> Result<()> {
+        if bank.dim() != self.config.dim {
+            return Err(Error::Dim {
+                left: "the head",
+                left_dim: self.config.dim,
+                right: "the feature bank",
+                right_dim: bank.dim(),
+            });
         }
-        Err(Error::Dim {
-            left: "the head",
-            left_dim: self.config.dim,
-            right: "the feature bank",
-            right_dim: bank.dim(),
-        })
+        match self.gpu.shares_stream(bank.gpu()) {
+            true => Ok(()),
+            false => Err(Error::OtherGpu),
+        }
     }
 
     /// Scores rows `[n, dim]` of at most a scoring batch into `scores`, after [`DeviceHead::fold`]; does not wait.

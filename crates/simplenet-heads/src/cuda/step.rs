@@ -65,8 +65,8 @@ impl<'a, T: Product> DeviceStep<'a, T> {
     /// Everything for training `head` on `bank`, which lie on one GPU.
     ///
     /// # Errors
-    /// Where the configuration makes no sense, [`Error::Dim`] where bank and head differ in channels, or the device has no
-    /// room.
+    /// Where the configuration makes no sense, [`Error::Dim`] where bank and head differ in channels, [`Error::OtherGpu`] where
+    /// they lie on different ones, or the device has no room.
     pub fn new(
         head: &'a DeviceHead,
         bank: &'a DeviceBank,
@@ -75,7 +75,7 @@ impl<'a, T: Product> DeviceStep<'a, T> {
         seed: u64,
     ) -> Result<DeviceStep<'a, T>> {
         train.check()?;
-        head.expect_dim(bank)?;
+        head.expect_bank(bank)?;
         let gpu = &head.gpu;
         let HeadConfig { dim, hidden, .. } = head.config;
         let batch_images = train.batch_images.min(bank.images());

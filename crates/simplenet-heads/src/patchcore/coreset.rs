@@ -33,10 +33,9 @@ pub fn coreset_rows(bank: &Bank, coreset: &Coreset, seed: u64) -> Result<Vec<usi
     let mut points = if dim < bank.dim() {
         project(bank, dim, seed)?
     } else {
-        (0..bank.images())
-            .flat_map(|image| bank.image(image))
-            .copied()
-            .collect()
+        let mut points = Vec::with_capacity(bank.rows() * dim);
+        (0..bank.images()).for_each(|image| points.extend_from_slice(bank.image(image)));
+        points
     };
     center(&mut points, dim);
     let bounds = match coreset.sampler {

@@ -12,7 +12,7 @@ use simplenet_heads::{
     Adaptor, Bank, BankBuilder, EpochReport, Error, Head, HeadConfig, Loss, Optimizer, Rule, Standardizer, Step,
     TrainConfig, fill_noise, train,
 };
-use simplenet_kernels::cuda::Math;
+use simplenet_kernels::cuda::{Gpu, Math};
 use simplenet_kernels::engine::Precision;
 use simplenet_kernels::noise::{NoiseKey, fill_normal};
 
@@ -245,6 +245,19 @@ fn a_head_goes_back_only_where_it_fits() {
     let error = device_head.download(&mut other).expect_err("another head");
     assert!(matches!(error, Error::OtherHead { .. }), "{error}");
     assert_eq!(other, before);
+}
+
+#[test]
+fn a_head_and_a_bank_of_different_streams_are_refused() {
+    let Some(gpu) = gpu() else { return };
+    let bank = bank(8);
+    let head = new_head(Adaptor::Linear { bias: false }, &bank, false);
+    let other = DeviceBank::upload(&Gpu::new(0).expect("the same GPU"), &bank).expect("room");
+    let head = DeviceHead::upload(&gpu, &head).expect("room");
+    let error = head.score(&other, Math::F32).expect_err("another stream");
+    assert!(matches!(error, Error::OtherGpu), "{error}");
+    let same = DeviceBank::upload(&gpu.clone(), &bank).expect("room");
+    assert!(head.score(&same, Math::F32).is_ok());
 }
 
 #[test]

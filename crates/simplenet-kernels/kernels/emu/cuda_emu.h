@@ -349,6 +349,7 @@ inline void wait_for_launch_before(EMU_HERE) {
     emu::current->has_waited = true;
 }
 inline void let_next_launch_begin() {}
+[[noreturn]] inline void __trap() { __builtin_trap(); }
 inline void let_other_blocks_run(EMU_HERE) { emu::wait(emu::SPINS, {file, line}); }
 
 // --------------------------------------------------------------------------------------- copies and matrix instructions

@@ -23,6 +23,10 @@ use super::module;
 const BLAS_WORKSPACE: usize = 32 << 20;
 
 /// An NVIDIA GPU with one stream of work.
+///
+/// A copy is the same GPU with the same stream; [`Gpu::new`] makes another stream, whose work is in no order with this one's.
+/// One thread at a time gives it work: what another one launches while a list is captured ([`Gpu::capture`]) would become part of
+/// that list.
 #[derive(Clone)]
 pub struct Gpu {
     device: CudaDevice,
@@ -212,6 +216,12 @@ impl Gpu {
     /// Streaming multiprocessors.
     pub fn processors(&self) -> usize {
         self.processors
+    }
+
+    /// Whether the work of both runs in order, on one stream of one device. Memory of one must not be used by the other where it
+    /// does not: nothing would wait for what wrote it.
+    pub fn shares_stream(&self, other: &Gpu) -> bool {
+        Arc::ptr_eq(&self.stream, &other.stream)
     }
 
     /// The device as candle knows it, with this one's stream and cuBLAS handle; a copy of it may outlive this `Gpu`.
