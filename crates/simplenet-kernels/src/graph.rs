@@ -7,6 +7,9 @@
 
 use thiserror::Error;
 
+/// No image is as wide, and sizes stay far from what a pointer counts.
+const MOST_PADDING: usize = 1 << 16;
+
 /// A value of a [`Graph`]: 0 is the input image, `i + 1` is the output of node `i`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueId(pub usize);
@@ -214,6 +217,9 @@ impl Graph {
         let per_filter = conv.in_channels / conv.groups * conv.kernel * conv.kernel;
         check("length of weight", conv.weight.len(), conv.out_channels * per_filter)?;
         check("length of bias", conv.bias.len(), conv.out_channels)?;
+        if let Padding::Symmetric(padding) = conv.padding {
+            check("padding (at most 65536)", padding, padding.min(MOST_PADDING))?;
+        }
         if let Some(residual) = conv.residual {
             check("channels of the residual", self.known(residual)?, conv.out_channels)?;
         }

@@ -464,29 +464,29 @@ fn images_that_share_weights_are_as_alone() {
 #[test]
 fn threads_share_an_engine() {
     let (graph, outputs) = random_network(6, &BLOCKS);
-    let config = EngineConfig {
-        precision: Precision::F32,
-        isa: Isa::supported()[0],
-    };
-    let engine = Engine::compile(&graph, &outputs, config).expect("the outputs exist");
     // Different sizes at the same time, so that arenas and plans of both are in use.
     let shapes = [[1, 3, 37, 22], [2, 3, 15, 50]];
     let images = shapes.map(|shape| values(shape.iter().product(), 2));
-    let expected = [0, 1].map(|index| engine.run(&images[index], shapes[index]).expect("the image fits"));
-    std::thread::scope(|scope| {
-        for worker in 0..4 {
-            let (engine, images, expected) = (&engine, &images, &expected);
-            scope.spawn(move || {
-                for round in 0..5 {
-                    let index = (worker + round) % 2;
-                    assert_eq!(
-                        engine.run(&images[index], shapes[index]).expect("the image fits"),
-                        expected[index]
-                    );
-                }
-            });
-        }
-    });
+    for (isa, precision) in Isa::supported()
+        .into_iter()
+        .flat_map(|isa| [Precision::F32, Precision::Bf16].map(|precision| (isa, precision)))
+    {
+        let config = EngineConfig { precision, isa };
+        let engine = Engine::compile(&graph, &outputs, config).expect("the outputs exist");
+        let expected = [0, 1].map(|index| engine.run(&images[index], shapes[index]).expect("the image fits"));
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let (engine, images, expected) = (&engine, &images, &expected);
+                scope.spawn(move || {
+                    for round in 0..5 {
+                        let index = (worker + round) % 2;
+                        let found = engine.run(&images[index], shapes[index]).expect("the image fits");
+                        assert_eq!(found, expected[index], "{isa} {precision:?}");
+                    }
+                });
+            }
+        });
+    }
 }
 
 #[test]

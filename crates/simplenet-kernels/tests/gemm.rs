@@ -214,11 +214,10 @@ fn fused_kernels_agree_to_the_last_bit() {
         .into_iter()
         .filter(|&isa| isa != Isa::Portable)
         .collect();
-    let (m, k, n) = (45, 777, 70);
-    let (a, b) = (numbers(m * k, 9), numbers(k * n, 10));
-    let product = |isa| {
+    let (m, n) = (45, 70);
+    let product = |isa, k: usize, a: &[f32], b: &[f32]| {
         let mut c = vec![0.0; m * n];
-        let (a, b) = (MatRef::new(&a, k, m).unwrap().t(), MatRef::new(&b, k, n).unwrap());
+        let (a, b) = (MatRef::new(a, k, m).unwrap().t(), MatRef::new(b, k, n).unwrap());
         gemm_with(
             Precision::F32,
             isa,
@@ -230,8 +229,20 @@ fn fused_kernels_agree_to_the_last_bit() {
         .unwrap();
         c
     };
-    for pair in fused.windows(2) {
-        assert_eq!(product(pair[0]), product(pair[1]), "{} and {}", pair[0], pair[1]);
+    // As many terms as a kernel adds at a time, in their order, and more.
+    for k in [200, 777] {
+        let (a, b) = (numbers(m * k, 9), numbers(k * n, 10));
+        let products: Vec<Vec<f32>> = fused.iter().map(|&isa| product(isa, k, &a, &b)).collect();
+        for (isa, found) in fused.iter().zip(&products) {
+            assert_eq!(found, &products[0], "{isa} and {}, {k}", fused[0]);
+        }
+        if let (200, Some(found)) = (k, products.first()) {
+            let terms = |row: usize, column: usize| (0..k).map(move |term| (term * m + row, term * n + column));
+            let plain: Vec<f32> = (0..m * n)
+                .map(|place| terms(place / n, place % n).fold(0.0, |sum, (left, right)| a[left].mul_add(b[right], sum)))
+                .collect();
+            assert_eq!(found, &plain);
+        }
     }
 }
 
