@@ -169,7 +169,16 @@ impl Shown<'_> {
         };
         let defective = (0..self.truth.anomalous.len()).filter(|&index| self.truth.anomalous[index]);
         let mut ranked: Vec<(f64, usize)> = defective.map(|index| (dice(index), index)).collect();
-        ranked.sort_by(|left, right| right.0.total_cmp(&left.0).then(left.1.cmp(&right.1)));
+        // Of those that overlap alike, as where nothing is marked, the one with the lower score is the worse.
+        let scores = &self.scores.images;
+        ranked.sort_by(|left, right| {
+            let by_score = || scores[right.1].total_cmp(&scores[left.1]);
+            right
+                .0
+                .total_cmp(&left.0)
+                .then_with(by_score)
+                .then(left.1.cmp(&right.1))
+        });
         let count = ranked.len();
         let middle = (count / 2).saturating_sub(PER_RANK / 2);
         let part = |from: usize| {
