@@ -1,5 +1,7 @@
 //! What a detector says about an image.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize, Serializer};
 use simplenet_metrics::{MapShape, Regions};
 
@@ -92,6 +94,11 @@ pub(crate) struct Decision {
     pub(crate) min_area: u64,
 }
 
+/// Of the way from the median of a map to a summit, where the region around that begins. A network sees more than a patch, and
+/// the map is smoothed, so a defect raises the scores around it, farther the stronger it is: at the pixel threshold alone a hole of
+/// a few pixels would be as large as its surroundings. Half the height is where a blurred edge lies.
+const HALF: f32 = 0.5;
+
 /// How far up from the median to the maximum a summit begins.
 const SUMMIT: f32 = 0.75;
 
@@ -110,23 +117,29 @@ impl Decision {
         if score >= self.threshold {
             let is_inside = |pixel: usize| roi.is_none_or(|roi| roi.is_inside(pixel));
             let inside = values.iter().enumerate().filter(|(pixel, _)| is_inside(*pixel));
-            let Level { level, peak } = self.level(inside.map(|(_, value)| *value).collect());
+            let level = self.level(inside.map(|(_, value)| *value).collect());
             let pixels = values.iter().enumerate();
-            let marked: Vec<bool> = pixels
-                .map(|(pixel, &value)| value >= level && is_inside(pixel))
+            let mut marked: Vec<bool> = pixels
+                .map(|(pixel, &value)| value >= level.lowest && is_inside(pixel))
                 .collect();
             let shape = MapShape {
                 images: 1,
                 height: geometry.rows,
                 width: geometry.columns,
             };
+            let wide = Regions::find(&marked, shape)?;
+            for (run, cut) in level.cuts(&wide, &values) {
+                for (marked, value) in marked[run.clone()].iter_mut().zip(&values[run]) {
+                    *marked = *value >= cut;
+                }
+            }
             let found = Regions::find(&marked, shape)?;
             let mut sums: Vec<Sums> = found.areas.iter().map(|_| Sums::new()).collect();
             for run in &found.runs {
                 sums[run.region as usize].add(run.start..run.end, &values, geometry.columns);
             }
             let described: Vec<Region> = sums.iter().map(|sums| sums.region(&geometry)).collect();
-            let is_marked = |region: &Region| peak.is_none_or(|peak| region.peak.score >= peak);
+            let is_marked = |region: &Region| level.only.is_none_or(|only| region.peak.score >= only);
             let is_kept = |region: &Region| region.area >= self.min_area && is_marked(region);
             too_small = described
                 .iter()
@@ -158,23 +171,25 @@ impl Decision {
         })
     }
 
-    /// Which pixels of a defective image's map are in a region: those from the pixel threshold on. The image's score is the
-    /// largest *raw* patch score, so a defect of one patch may pass while the smoothed map stays below; it still has to be
-    /// somewhere, and that is the summit of the map: the region around its maximum, from [`SUMMIT`] of the way up from
-    /// the median.
+    /// Which pixels of a defective image's map are in a region: those from the pixel threshold on, and of those around one
+    /// summit the ones from [`HALF`] of the way up to it. The image's score is the largest *raw* patch score, so a defect of
+    /// one patch may pass while the smoothed map stays below the pixel threshold; it still has to be somewhere, and that is the
+    /// summit of the map: the region around its maximum, from [`SUMMIT`] of the way up.
     fn level(&self, mut values: Vec<f32>) -> Level {
         let highest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        if highest >= self.pixel_threshold {
-            return Level {
-                level: self.pixel_threshold,
-                peak: None,
-            };
-        }
         let middle = values.len() / 2;
-        let (_, median, _) = values.select_nth_unstable_by(middle, f32::total_cmp);
-        Level {
-            level: *median + SUMMIT * (highest - *median),
-            peak: Some(highest),
+        let (_, &mut median, _) = values.select_nth_unstable_by(middle, f32::total_cmp);
+        match highest >= self.pixel_threshold {
+            true => Level {
+                lowest: self.pixel_threshold,
+                median,
+                only: None,
+            },
+            false => Level {
+                lowest: median + SUMMIT * (highest - median),
+                median,
+                only: Some(highest),
+            },
         }
     }
 }
@@ -182,9 +197,27 @@ impl Decision {
 /// What makes pixels a region.
 struct Level {
     /// Values from here on.
-    level: f32,
+    lowest: f32,
+    /// What a usual pixel of the image has.
+    median: f32,
     /// Where only the summit counts: its value.
-    peak: Option<f32>,
+    only: Option<f32>,
+}
+
+impl Level {
+    /// For every run of pixels of the regions at [`Level::lowest`] the value from which on they stay.
+    fn cuts(&self, regions: &Regions, values: &[f32]) -> Vec<(Range<usize>, f32)> {
+        let mut summits = vec![f32::NEG_INFINITY; regions.areas.len()];
+        for run in &regions.runs {
+            let highest = values[run.start..run.end].iter().copied();
+            let summit = &mut summits[run.region as usize];
+            *summit = highest.fold(*summit, f32::max);
+        }
+        let cut = |summit: f32| self.lowest.max(self.median + HALF * (summit - self.median));
+        let runs = regions.runs.iter();
+        runs.map(|run| (run.start..run.end, cut(summits[run.region as usize])))
+            .collect()
+    }
 }
 
 /// What is summed up over a region, in pixels of the map.
@@ -286,6 +319,24 @@ mod tests {
         assert_eq!(diagonal.centroid, [6.0, 4.0]);
         assert_eq!([diagonal.peak.x, diagonal.peak.y], [5.0, 3.0]);
         assert_eq!((single.area, single.peak.score), (4, 0.7));
+        Ok(())
+    }
+
+    /// What a strong defect does to its surroundings is not the defect, and a weaker one elsewhere is not measured by it.
+    #[test]
+    fn a_region_ends_halfway_down_from_its_own_summit() -> Result<(), Error> {
+        #[rustfmt::skip]
+        let values = vec![
+            4.0, 2.1, 1.9, 0.0,
+            2.1, 1.9, 0.6, 0.0,
+            0.0, 0.0, 0.0, 0.0,
+            0.0, 0.0, 0.0, 0.6,
+        ];
+        let prediction = DECISION.judge(4.0, values, geometry(), None)?;
+        let areas: Vec<u64> = prediction.regions.iter().map(|region| region.area).collect();
+        assert_eq!(areas, [3 * 4, 4]);
+        let pixels = (0..16).filter(|&pixel| prediction.map.in_region[pixel]);
+        assert_eq!(pixels.collect::<Vec<_>>(), [0, 1, 4, 15]);
         Ok(())
     }
 
