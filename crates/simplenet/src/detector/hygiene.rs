@@ -13,8 +13,14 @@ const NEARLY_THE_SAME: f32 = 0.15;
 /// Epochs at the end whose losses are looked at.
 const LAST_EPOCHS: usize = 8;
 
+/// Of fewer scores quartiles say nothing.
+const FEWEST_SCORES: usize = 12;
+
 /// Held-out scores beyond Tukey's far-out fence, third quartile + 3 × interquartile range; the highest first.
 pub(crate) fn suspects(held_out: &[HeldOut]) -> Vec<Suspect> {
+    if held_out.len() < FEWEST_SCORES {
+        return Vec::new();
+    }
     let mut sorted: Vec<f32> = held_out.iter().map(|image| image.score).collect();
     sorted.sort_by(f32::total_cmp);
     let Some(last) = sorted.len().checked_sub(1) else {
@@ -149,12 +155,14 @@ mod tests {
             });
             named.collect()
         };
-        let normal = [0.1, 0.12, 0.08, 0.11, 0.09, 0.13, 0.15, 0.1, 0.07];
+        let normal = [0.1, 0.12, 0.08, 0.11, 0.09, 0.13, 0.15, 0.1, 0.07, 0.1, 0.11];
         assert!(suspects(&held_out(&normal)).is_empty());
         let mut odd = normal.to_vec();
         odd.insert(4, 0.9);
         let found = suspects(&held_out(&odd));
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].file, "4.png");
+        // Too few to say what is usual.
+        assert!(suspects(&held_out(&odd[..8])).is_empty());
     }
 }
