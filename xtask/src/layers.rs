@@ -84,6 +84,7 @@ const LAYERS: &[Layer] = &[
         ],
         external: &[
             "anyhow",
+            "base64",
             "clap",
             "clap_complete",
             "clap_mangen",

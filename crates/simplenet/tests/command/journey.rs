@@ -241,6 +241,21 @@ fn the_threshold_can_be_shown_chosen_and_set() {
     assert_eq!(fixed["fixed"]["threshold"], -0.25);
     assert_eq!(threshold(&[]), fixed);
     let ring = factory().ring.display().to_string();
+    // Where pixels are marked is shown, and set by itself.
+    let inspected = || {
+        let out = simplenet(&["inspect".as_ref(), detector.as_os_str()]);
+        stdout(&out)
+    };
+    assert!(inspected().contains("marked from "), "{}", inspected());
+    assert_eq!(threshold(&["--pixel-value", "0.75"]), fixed);
+    assert!(inspected().contains("marked from 0.7500 on"), "{}", inspected());
+    // Every held-out score is above a threshold that is so low.
+    let out = simplenet(&["threshold".as_ref(), detector.as_os_str()]);
+    assert!(
+        stderr(&out).contains("held-out scores of good parts are at or above -0.2500"),
+        "{}",
+        stderr(&out)
+    );
     let from_test = threshold(&["--from-test", &ring]);
     assert_eq!(
         (&from_test["from-test"]["good"], &from_test["from-test"]["defective"]),
@@ -248,6 +263,43 @@ fn the_threshold_can_be_shown_chosen_and_set() {
     );
     // Written in place, whole, with nothing beside it.
     assert_eq!(names(folder.path()), ["part.simplenet"]);
+}
+
+/// What was missed is on the page, as it is and under its map.
+#[test]
+fn the_page_of_an_evaluation_shows_what_went_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let (detector, page) = (folder.path().join("part.simplenet"), folder.path().join("page.html"));
+    std::fs::copy(&factory().detector, &detector).unwrap();
+    // Nothing scores as high.
+    let value = simplenet(&[
+        "threshold".as_ref(),
+        detector.as_ref(),
+        "--value".as_ref(),
+        "1e9".as_ref(),
+    ]);
+    assert!(value.status.success(), "{}", stderr(&value));
+    let out = simplenet(&[
+        "evaluate".as_ref(),
+        detector.as_ref(),
+        factory().ring.as_ref(),
+        "--page".as_ref(),
+        page.as_ref(),
+    ]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(
+        page.contains("Good parts rejected: 0") && page.contains("Defects missed: 4"),
+        "{page}"
+    );
+    let sources: Vec<&str> = page.split("<img src=\"data:image/jpeg;base64,").skip(1).collect();
+    assert_eq!(sources.len(), 8);
+    for source in sources {
+        let text = source.split('"').next().unwrap();
+        let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, text).unwrap();
+        let picture = image::load_from_memory(&bytes).unwrap();
+        assert_eq!((picture.width(), picture.height()), (240, 240));
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod remark;
 mod rows;
 mod skipped;
 mod threshold;
+mod thumbnails;
 mod train;
 mod watch;
 mod watch_log;

@@ -1,16 +1,19 @@
-//! A report as one HTML file that needs nothing else: tables, curves, every score.
+//! A report as one HTML file that needs nothing else: tables, curves, every score, and pictures of what went wrong.
 
 use std::fmt::Write;
 
-use simplenet::TestReport;
+use simplenet::{Detector, TestReport};
 use simplenet_metrics::CurvePoint;
 
 use crate::evaluate::{at_threshold, lines, percent, smallest};
+use crate::thumbnails;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}\
 table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:right;border-bottom:1px solid #d8dde3}td:first-child,th:first-child{text-align:left}\
-figure{display:inline-block;vertical-align:top;width:302px;margin:1rem .8rem 0 0}figcaption{font-size:.85em;color:#57606a}text{font:11px system-ui,sans-serif;fill:#57606a}";
+figure{display:inline-block;vertical-align:top;width:302px;margin:1rem .8rem 0 0;overflow-wrap:anywhere}img{max-width:49%;margin-right:1%}figcaption{font-size:.85em;color:#57606a}text{font:11px system-ui,sans-serif;fill:#57606a}";
 
+/// Images under a heading that are shown; the others are listed.
+const MOST_PICTURES: usize = 48;
 /// Side of a curve's plot, and width of the strips.
 const SIDE: f64 = 260.0;
 const WIDE: f64 = 860.0;
@@ -19,7 +22,7 @@ const MARGIN: f64 = 34.0;
 const STRIP: f64 = 26.0;
 
 /// The page of a report.
-pub(crate) fn html(title: &str, report: &TestReport) -> String {
+pub(crate) fn html(title: &str, report: &TestReport, detector: &Detector) -> String {
     let mut page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{0}</title><style>{STYLE}</style><h1>{0}</h1>",
         escaped(title)
@@ -52,7 +55,7 @@ pub(crate) fn html(title: &str, report: &TestReport) -> String {
             );
         }
     }
-    page += &wrong(report);
+    page += &wrong(report, detector);
     page + "</html>\n"
 }
 
@@ -142,19 +145,38 @@ fn curve(points: &[CurvePoint]) -> String {
     svg + &format!("<polyline points=\"{line}\" fill=\"none\" stroke=\"#0969da\" stroke-width=\"2\"/></svg>")
 }
 
-/// The images on the wrong side of the threshold.
-fn wrong(report: &TestReport) -> String {
+/// The images on the wrong side of the threshold, by kind, each kind from the highest score down; the first of each heading with
+/// their pictures.
+fn wrong(report: &TestReport, detector: &Detector) -> String {
     let mut text = String::new();
     for (title, anomalous) in [("Good parts rejected", false), ("Defects missed", true)] {
         let mut images: Vec<_> = (report.images.iter())
             .filter(|image| image.anomalous == anomalous && image.rejected != anomalous)
             .collect();
-        images.sort_by(|a, b| b.score.total_cmp(&a.score));
-        let _ = write!(text, "<h2>{title}: {}</h2><ul>", images.len());
-        for image in images {
-            let _ = write!(text, "<li>{}: {:.4}", escaped(&image.file), image.score);
+        images.sort_by(|a, b| a.defect.cmp(&b.defect).then(b.score.total_cmp(&a.score)));
+        let _ = write!(text, "<h2>{title}: {}</h2>", images.len());
+        let (shown, others) = images.split_at(images.len().min(MOST_PICTURES));
+        let pictures = thumbnails::of(detector, shown.iter().map(|image| image.file.as_str()));
+        for image in shown {
+            text += "<figure>";
+            for source in pictures.get(image.file.as_str()).into_iter().flatten() {
+                let _ = write!(text, "<img src=\"{source}\" alt=\"\">");
+            }
+            let _ = write!(
+                text,
+                "<figcaption>{}: {}: {:.4}</figcaption></figure>",
+                escaped(&image.defect),
+                escaped(&image.file),
+                image.score
+            );
         }
-        text += "</ul>";
+        if !others.is_empty() {
+            text += "<ul>";
+            for image in others {
+                let _ = write!(text, "<li>{}: {:.4}", escaped(&image.file), image.score);
+            }
+            text += "</ul>";
+        }
     }
     for file in &report.unreadable {
         let _ = write!(text, "<p>Left out: {}: {}", escaped(&file.file), escaped(&file.error));
