@@ -205,6 +205,21 @@ impl Detector {
         Ok(())
     }
 
+    /// Sets from where on pixels of a map are in a region and drawn as marked. Verdicts do not depend on it, but for
+    /// [`Detector::set_min_defect_area`].
+    ///
+    /// # Errors
+    /// [`Error::Calibration`] where it is not finite.
+    pub fn set_pixel_threshold(&mut self, threshold: f32) -> Result<(), Error> {
+        if !threshold.is_finite() {
+            return Err(Error::Calibration(format!(
+                "{threshold} is no threshold for pixels\n\nhint: it is a finite number on the scale of the maps"
+            )));
+        }
+        self.card.calibration.pixel_threshold = threshold;
+        Ok(())
+    }
+
     /// Sets how many source pixels a region must have to be a defect.
     pub fn set_min_defect_area(&mut self, pixels: u64) {
         self.card.calibration.min_defect_area = pixels;

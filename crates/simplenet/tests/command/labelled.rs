@@ -171,6 +171,7 @@ fn a_threshold_is_chosen_on_what_can_be_judged() {
         (&value["from-test"]["good"], &value["from-test"]["defective"]),
         (&2.into(), &1.into())
     );
+    assert!(said.contains("of these it finds 1 of 1 defective images"), "{said}");
     assert!(folder.path().join("other.simplenet").exists());
 
     let picture = labels.join("good/0.png");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use simplenet::{Detector, LoadOptions, Method};
-use simplenet_backbone::{Arch, Precision};
+use simplenet_backbone::{Arch, Precision, Stage};
 
 /// Heading of the options that every verb has.
 const EVERYWHERE: &str = "Options of every command";
@@ -101,6 +101,10 @@ pub(crate) struct Train {
     /// Its checkpoint (.safetensors or .pth)
     #[arg(long, value_name = "FILE")]
     pub(crate) weights: Option<PathBuf>,
+    /// Layers of the network whose features are joined, such as `1,2,3`; `2,3` if not given. The first one's grid is that of the
+    /// map: a patch of layer 1 is 4 pixels wide, of layer 2 8, of layer 3 16
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = layer)]
+    pub(crate) layers: Vec<Stage>,
     /// Passes of `simplenet` over the images, instead of a number of steps that suits any number of images
     #[arg(long, value_name = "N")]
     pub(crate) epochs: Option<usize>,
@@ -250,6 +254,10 @@ pub(crate) struct Threshold {
     /// Set it
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     pub(crate) value: Option<f32>,
+    /// From where on a pixel of a map is marked, instead of what the share of rejected good parts gives; `--value` and
+    /// `--from-test` leave it as it is
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    pub(crate) pixel_value: Option<f32>,
     /// Choose it for the highest F1 on labelled images (a folder as `evaluate` takes it); measure on others afterwards
     #[arg(long, value_name = "DIR")]
     pub(crate) from_test: Option<PathBuf>,
@@ -335,6 +343,12 @@ impl Model {
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate| *rate > 0.0 && *rate < 1.0);
     rate.ok_or_else(|| "a rate is a number between 0 and 1: 0.01 is one good part in a hundred".into())
+}
+
+fn layer(text: &str) -> Result<Stage, String> {
+    let number = text.trim().parse::<usize>().ok();
+    let stage = number.and_then(|number| Stage::ALL.get(number.checked_sub(1)?).copied());
+    stage.ok_or_else(|| format!("a layer is a number from 1 to {}", Stage::ALL.len()))
 }
 
 fn threads(text: &str) -> Result<usize, String> {

@@ -127,6 +127,10 @@ pub(crate) fn summary(detector: &Detector) -> Result<String, Error> {
         ),
         ("threshold", threshold_text(calibration)),
         (
+            "pixels",
+            format!("marked from {:.4} on (--pixel-value)", calibration.pixel_threshold),
+        ),
+        (
             "held out",
             format!(
                 "{} scores in {} parts, highest {highest:.4}; {} suspects, {} groups of duplicates",

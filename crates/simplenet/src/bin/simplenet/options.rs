@@ -3,7 +3,8 @@
 use simplenet::Error;
 
 /// Key of the configuration and option of `simplenet train`.
-const OPTIONS: [(&str, &str); 10] = [
+const OPTIONS: [(&str, &str); 11] = [
+    ("features.stages", "--layers"),
     ("preprocess.resize", "--resize"),
     ("overlap", "--overlap"),
     ("max-vectors", "--vectors"),

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use simplenet::Detector;
 use simplenet::detector::Geometry;
 use simplenet::detector::calibration::Contract;
-use simplenet::detector::card::{Card, Duplicate, HeldOut, Hygiene, ThresholdCard};
+use simplenet::detector::card::{Calibration, Card, Duplicate, HeldOut, Hygiene, ThresholdCard};
 use simplenet::detector::shift::{Change, Shift};
 
 /// Below this share of the picture a person should know that the rest is not judged.
@@ -78,6 +79,27 @@ pub(crate) fn lines(card: &Card, geometry: &Geometry) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// What to say of a threshold that was not chosen for a rate, where it would reject more of the good parts that the detector was
+/// calibrated on than it was trained to. The best F1 among few good pictures and many defects rejects good parts without regret.
+pub(crate) fn rejected(detector: &Detector) -> Option<String> {
+    let Calibration {
+        threshold, held_out, ..
+    } = &detector.card().calibration;
+    if matches!(threshold, ThresholdCard::Contract(_)) {
+        return None;
+    }
+    let rejected = held_out.iter().filter(|image| image.score >= threshold.value()).count();
+    let allowed = detector.config().max_false_reject;
+    (rejected as f64 > allowed * held_out.len() as f64).then(|| {
+        format!(
+            "warning: {rejected} of the {} held-out scores of good parts are at or above {:.4}; the detector was trained for {:.2} % false rejects\n\nhint: `--max-false-reject RATE` chooses a threshold by good parts alone",
+            held_out.len(),
+            threshold.value(),
+            100.0 * allowed
+        )
+    })
 }
 
 /// What to say of a file that cannot be read. Most reasons name it.

@@ -18,7 +18,8 @@ use crate::{inspect, remark};
 pub(crate) fn run(arguments: &Threshold, output: &Output) -> Result<Outcome> {
     let mut detector = arguments.model.load()?;
     let test = arguments.from_test.as_ref().map(folder::labelled).transpose()?;
-    let rate_or_value = arguments.max_false_reject.is_some() || arguments.value.is_some();
+    let values = [arguments.value, arguments.pixel_value];
+    let rate_or_value = arguments.max_false_reject.is_some() || values.iter().any(Option::is_some);
     let changes = rate_or_value || test.is_some() || arguments.min_defect_area.is_some();
     let target = arguments.out.as_ref().unwrap_or(&arguments.model.path);
     if changes {
@@ -36,6 +37,12 @@ pub(crate) fn run(arguments: &Threshold, output: &Output) -> Result<Outcome> {
     } else if let Some(test) = &test {
         let best = best(&mut detector, test, output, &mut outcome)?;
         detector.set_threshold(best)?;
+    }
+    if let Some(threshold) = arguments.pixel_value {
+        detector.set_pixel_threshold(threshold)?;
+    }
+    if let Some(text) = remark::rejected(&detector) {
+        output.say(&text);
     }
     if changes {
         detector.save(target)?;
@@ -107,6 +114,13 @@ fn best(detector: &mut Detector, test: &[Sample], output: &Output, outcome: &mut
         );
     };
     let defective = anomalous.iter().filter(|&&anomalous| anomalous).count();
+    let at = Confusion::at(&scores, &anomalous, threshold)?;
+    output.say(&format!(
+        "of these it finds {} of {defective} defective images and rejects {} of {} good ones",
+        at.true_positives,
+        at.false_positives,
+        anomalous.len() - defective
+    ));
     Ok(ThresholdCard::FromTest {
         threshold,
         f1,

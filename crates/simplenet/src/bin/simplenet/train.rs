@@ -51,6 +51,12 @@ pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
     for line in remark::lines(detector.card(), &detector.usual_geometry()?) {
         output.say(&line);
     }
+    if (arguments.roi.is_some() || arguments.ignore.is_some()) && detector.judged_share() == 1.0 {
+        output.say(
+            "warning: the masks leave all of the picture to be judged\n\nhint: of a mask the brightness counts, from 128 on as white, and \
+             not the transparency",
+        );
+    }
     output.say(&format!(
         "wrote {} in {:.1} s",
         arguments.out.display(),
@@ -140,6 +146,12 @@ fn config(arguments: &Train) -> DetectorConfig {
     config.model.train.precision = arguments.precision.into();
     if let Some(vectors) = arguments.vectors {
         config.max_vectors = vectors;
+    }
+    if !arguments.layers.is_empty() {
+        let mut stages = arguments.layers.clone();
+        stages.sort();
+        stages.dedup();
+        config.model.features.stages = stages;
     }
     let sizes = &mut config.model.preprocess;
     if let Some(resize) = arguments.resize {
