@@ -237,6 +237,14 @@ fn the_threshold_can_be_shown_chosen_and_set() {
     let looser = threshold(&["--max-false-reject", "0.4"]);
     assert_eq!(looser["contract"]["method"], "order-statistic");
     assert!(looser["contract"]["threshold"].as_f64() <= first["contract"]["threshold"].as_f64());
+    let confident = threshold(&["--confident"]);
+    assert_eq!(
+        (
+            &confident["contract"]["max-false-reject"],
+            &confident["contract"]["confident"]
+        ),
+        (&0.4.into(), &true.into())
+    );
     let fixed = threshold(&["--value", "-0.25"]);
     assert_eq!(fixed["fixed"]["threshold"], -0.25);
     assert_eq!(threshold(&[]), fixed);

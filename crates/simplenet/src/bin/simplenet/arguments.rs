@@ -247,9 +247,8 @@ pub(crate) struct Threshold {
     /// Choose it for this share of rejected good parts, by the held-out scores in the file
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub(crate) max_false_reject: Option<f64>,
-    /// Keep that share with 95 % confidence, and not only on average
-    // Where the rate is missing because another rule was given, clap does not miss it.
-    #[arg(long, requires = "max_false_reject", conflicts_with_all = ["value", "from_test"])]
+    /// Keep that share, or the one that it is chosen for already, with 95 % confidence, and not only on average
+    #[arg(long, conflicts_with_all = ["value", "from_test"])]
     pub(crate) confident: bool,
     /// Set it
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]

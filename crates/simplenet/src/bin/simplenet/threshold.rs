@@ -18,8 +18,15 @@ use crate::{inspect, remark};
 pub(crate) fn run(arguments: &Threshold, output: &Output) -> Result<Outcome> {
     let mut detector = arguments.model.load()?;
     let test = arguments.from_test.as_ref().map(folder::labelled).transpose()?;
+    let rate = match (arguments.max_false_reject, arguments.confident) {
+        (None, true) => Some(match &detector.card().calibration.threshold {
+            ThresholdCard::Contract(contract) => contract.max_false_reject,
+            ThresholdCard::Fixed { .. } | ThresholdCard::FromTest { .. } => detector.config().max_false_reject,
+        }),
+        (rate, _) => rate,
+    };
     let values = [arguments.value, arguments.pixel_value];
-    let rate_or_value = arguments.max_false_reject.is_some() || values.iter().any(Option::is_some);
+    let rate_or_value = rate.is_some() || values.iter().any(Option::is_some);
     let changes = rate_or_value || test.is_some() || arguments.min_defect_area.is_some();
     let target = arguments.out.as_ref().unwrap_or(&arguments.model.path);
     if changes {
@@ -30,7 +37,7 @@ pub(crate) fn run(arguments: &Threshold, output: &Output) -> Result<Outcome> {
         detector.set_min_defect_area(pixels);
     }
     let mut outcome = Outcome::default();
-    if let Some(rate) = arguments.max_false_reject {
+    if let Some(rate) = rate {
         detector.set_max_false_reject(rate, arguments.confident)?;
     } else if let Some(threshold) = arguments.value {
         detector.set_threshold(ThresholdCard::Fixed { threshold })?;
