@@ -297,6 +297,43 @@ fn errors_name_the_options_that_were_typed() {
     assert!(names(folder.path()).is_empty());
 }
 
+#[test]
+fn layers_are_joined_as_they_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let out_file = folder.path().join("part.simplenet");
+    let train = |layers: &str| {
+        simplenet(&[
+            "train".as_ref(),
+            factory().ring.as_ref(),
+            "--out".as_ref(),
+            out_file.as_ref(),
+            "--layers".as_ref(),
+            layers.as_ref(),
+            "--json".as_ref(),
+        ])
+    };
+    for wrong in ["0", "5", "2,x", ""] {
+        let out = train(wrong);
+        let message = stderr(&out);
+        assert!(
+            !out.status.success() && message.contains("a number from 1 to 4"),
+            "{wrong}: {message}"
+        );
+    }
+    // The weights in the program end before the last one.
+    let message = stderr(&train("3,4"));
+    assert!(message.contains("hint: "), "{message}");
+    assert!(names(folder.path()).is_empty());
+
+    // In whatever order, and each once.
+    let out = train("3,1,3");
+    assert!(out.status.success(), "{}", stderr(&out));
+    let out = simplenet(&["inspect".as_ref(), out_file.as_ref(), "--json".as_ref()]);
+    let inspection: serde_json::Value = serde_json::from_str(&stdout(&out)).unwrap();
+    let stages = &inspection["config"]["model"]["features"]["stages"];
+    assert_eq!(*stages, serde_json::json!(["layer1", "layer3"]));
+}
+
 /// It is about a rate, and would be ignored.
 #[test]
 fn a_threshold_without_a_rate_is_not_confident() {

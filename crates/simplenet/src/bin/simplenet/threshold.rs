@@ -32,21 +32,22 @@ pub(crate) fn run(arguments: &Threshold, output: &Output) -> Result<Outcome> {
     if changes {
         check_target(arguments, target, test.as_deref().unwrap_or_default())?;
     }
-    // First, because it has a part in what a threshold finds.
+    // A rate sets the threshold of pixels too, and that and the area have a part in what the best threshold finds.
+    if let Some(rate) = rate {
+        detector.set_max_false_reject(rate, arguments.confident)?;
+    }
     if let Some(pixels) = arguments.min_defect_area {
         detector.set_min_defect_area(pixels);
     }
+    if let Some(threshold) = arguments.pixel_value {
+        detector.set_pixel_threshold(threshold)?;
+    }
     let mut outcome = Outcome::default();
-    if let Some(rate) = rate {
-        detector.set_max_false_reject(rate, arguments.confident)?;
-    } else if let Some(threshold) = arguments.value {
+    if let Some(threshold) = arguments.value {
         detector.set_threshold(ThresholdCard::Fixed { threshold })?;
     } else if let Some(test) = &test {
         let best = best(&mut detector, test, output, &mut outcome)?;
         detector.set_threshold(best)?;
-    }
-    if let Some(threshold) = arguments.pixel_value {
-        detector.set_pixel_threshold(threshold)?;
     }
     if let Some(text) = remark::rejected(&detector) {
         output.say(&text);
