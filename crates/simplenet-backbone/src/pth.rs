@@ -2,7 +2,7 @@
 //!
 //! A `.pth` is a pickle, which is a program. candle's reader interprets the few instructions that build dictionaries and
 //! tuples, turns every call into data, and calls nothing; here that data is searched for tensors. A file made to do harm
-//! can still ask for much memory; it cannot run anything.
+//! cannot run anything, and what it may nest and copy is bounded.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Cursor};
@@ -23,6 +23,10 @@ const LONGEST_PICKLE: usize = 16 << 20;
 
 /// Objects in objects in objects: dropping them takes a stack as deep. The tensors of a state dictionary lie six deep.
 const DEEPEST_PICKLE: usize = 2000;
+
+/// Objects that a pickle may copy: what is taken from its memo is copied whole, and two of one in a third, again and again, are
+/// more than any memory holds. A state dictionary copies some tens of thousands.
+const MOST_COPIES: usize = 4 << 20;
 
 /// A tensor as the pickle describes it, its values in the storage called `storage`.
 struct Described {
@@ -131,7 +135,7 @@ fn unpickle(reader: &mut Cursor<&[u8]>) -> Result<Object, String> {
         text.lines().next().unwrap_or_default().to_string()
     };
     let mut stack = Stack::empty();
-    let mut depths = Depths::default();
+    let mut shapes = Shapes::default();
     let start = reader.position() as usize;
     loop {
         let rest = reader.fill_buf().map_err(|error| error.to_string())?;
@@ -147,8 +151,12 @@ fn unpickle(reader: &mut Cursor<&[u8]>) -> Result<Object, String> {
             _ => {}
         }
         let instruction: [u8; 5] = std::array::from_fn(|index| rest.get(index).copied().unwrap_or_default());
+        shapes.copies = shapes.copies.saturating_add(shapes.copied_by(instruction));
+        if shapes.copies > MOST_COPIES {
+            return Err(format!("its pickle copies more than {MOST_COPIES} objects"));
+        }
         let is_done = stack.read(reader).map_err(message)?;
-        if depths.follow(instruction, stack.stack().len()) > DEEPEST_PICKLE {
+        if shapes.follow(instruction, stack.stack().len()) > DEEPEST_PICKLE {
             return Err(format!("its pickle nests more than {DEEPEST_PICKLE} objects"));
         }
         if is_done {
@@ -160,37 +168,72 @@ fn unpickle(reader: &mut Cursor<&[u8]>) -> Result<Object, String> {
     }
 }
 
-/// How deep the objects on a pickle's stack and in its memo are, at most: one that an instruction has made of others is one
-/// deeper than the deepest of these.
+/// How deep the objects on a pickle's stack and in its memo are, and how many they hold, at most: one that an instruction has made
+/// of others is one deeper than the deepest of these.
 #[derive(Default)]
-struct Depths {
-    stack: Vec<usize>,
-    memo: BTreeMap<u32, usize>,
+struct Shapes {
+    stack: Vec<Shape>,
+    memo: BTreeMap<u32, Shape>,
+    /// Objects that were copied to the memo and from it.
+    copies: usize,
 }
 
-impl Depths {
+#[derive(Clone, Copy, Default)]
+struct Shape {
+    depth: usize,
+    objects: usize,
+}
+
+impl Shapes {
+    /// How many objects an instruction will copy.
+    fn copied_by(&self, instruction: [u8; 5]) -> usize {
+        match memo_place(instruction) {
+            Some((true, _)) => self.top().objects,
+            Some((false, place)) => self.memo.get(&place).map_or(0, |shape| shape.objects),
+            None => 0,
+        }
+    }
+
     /// The depth of the topmost object after an instruction that has left `length` objects on the stack.
-    fn follow(&mut self, [code, index @ ..]: [u8; 5], length: usize) -> usize {
-        let (short, long) = (u32::from(index[0]), u32::from_le_bytes(index));
-        let top = |stack: &[usize]| stack.last().copied().unwrap_or_default();
-        match code {
-            // BINPUT and LONG_BINPUT.
-            b'q' | b'r' => {
-                let place = if code == b'q' { short } else { long };
-                self.memo.insert(place, top(&self.stack));
+    fn follow(&mut self, instruction: [u8; 5], length: usize) -> usize {
+        match memo_place(instruction) {
+            Some((true, place)) => {
+                self.memo.insert(place, self.top());
             }
-            // BINGET and LONG_BINGET.
-            b'h' | b'j' => {
-                let place = if code == b'h' { short } else { long };
+            Some((false, place)) => {
                 self.stack.push(self.memo.get(&place).copied().unwrap_or_default());
             }
-            _ => {
+            None => {
                 let kept = self.stack.len().min(length.saturating_sub(1));
                 let used = self.stack.split_off(kept);
-                self.stack.push(1 + used.into_iter().max().unwrap_or_default());
+                let made = used.into_iter().fold(Shape::default(), |all, one| Shape {
+                    depth: all.depth.max(one.depth),
+                    objects: all.objects.saturating_add(one.objects),
+                });
+                self.stack.push(Shape {
+                    depth: made.depth + 1,
+                    objects: made.objects.saturating_add(1),
+                });
             }
         }
-        top(&self.stack)
+        self.top().depth
+    }
+
+    fn top(&self) -> Shape {
+        self.stack.last().copied().unwrap_or_default()
+    }
+}
+
+/// Whether an instruction puts the topmost object into the memo (BINPUT, LONG_BINPUT) or takes one out (BINGET, LONG_BINGET), and
+/// at which place; `None` for every other one.
+fn memo_place([code, index @ ..]: [u8; 5]) -> Option<(bool, u32)> {
+    let (short, long) = (u32::from(index[0]), u32::from_le_bytes(index));
+    match code {
+        b'q' => Some((true, short)),
+        b'r' => Some((true, long)),
+        b'h' => Some((false, short)),
+        b'j' => Some((false, long)),
+        _ => None,
     }
 }
 

@@ -133,6 +133,10 @@ fn a_pickle_that_nests_too_deep_is_refused() {
         let message = refused(read([magic, &pickle].concat()));
         assert!(message.contains("nests more than"), "{message}");
     }
+    // Forty times the double of what was there: a million million objects in two hundred bytes.
+    let doubled = [&b")q\0"[..], &[b'h', 0, b'h', 0, 0x86, b'q', 0].repeat(40), b"."].concat();
+    let message = refused(read([magic, &doubled].concat()));
+    assert!(message.contains("copies more than"), "{message}");
 }
 
 #[test]
