@@ -118,7 +118,7 @@ pub struct Calibration {
     pub held_out: Vec<HeldOut>,
     /// From which image score on a part is a defect.
     pub threshold: ThresholdCard,
-    /// From which value of the anomaly map on a pixel of a defect is marked.
+    /// From which value of the anomaly map on a pixel is marked and a region may begin.
     pub pixel_threshold: f32,
     /// The median over the held-out images of their map's median: what a normal pixel looks like.
     pub typical_pixel: f32,

@@ -205,7 +205,8 @@ impl Detector {
         Ok(())
     }
 
-    /// Sets from where on pixels of a map are in a region and drawn as marked. Verdicts do not depend on it, but for
+    /// Sets from where on pixels of a map are drawn as marked and a region may begin, which ends halfway down from its summit.
+    /// Verdicts do not depend on it, but for
     /// [`Detector::set_min_defect_area`].
     ///
     /// # Errors

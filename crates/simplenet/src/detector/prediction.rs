@@ -94,7 +94,7 @@ pub(crate) struct Decision {
     pub(crate) min_area: u64,
 }
 
-/// Of the way from the median of a map to a summit, where the region around that begins. A network sees more than a patch, and
+/// Of the way from a usual pixel of a map to a summit, where the region around that begins. A network sees more than a patch, and
 /// the map is smoothed, so a defect raises the scores around it, farther the stronger it is: at the pixel threshold alone a hole of
 /// a few pixels would be as large as its surroundings. Half the height is where a blurred edge lies.
 const HALF: f32 = 0.5;
@@ -171,23 +171,25 @@ impl Decision {
         })
     }
 
-    /// Which pixels of a defective image's map are in a region: those from the pixel threshold on, and of those around one
-    /// summit the ones from [`HALF`] of the way up to it. The image's score is the largest *raw* patch score, so a defect of
+    /// Which pixels of a defective image's map are in a region: those from the pixel threshold on, and of each connected lot of
+    /// them the ones from [`HALF`] of the way up to its summit. The image's score is the largest *raw* patch score, so a defect of
     /// one patch may pass while the smoothed map stays below the pixel threshold; it still has to be somewhere, and that is the
     /// summit of the map: the region around its maximum, from [`SUMMIT`] of the way up.
     fn level(&self, mut values: Vec<f32>) -> Level {
         let highest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let middle = values.len() / 2;
         let (_, &mut median, _) = values.select_nth_unstable_by(middle, f32::total_cmp);
+        // Where most of an image is anomalous its median is no usual pixel, and what is above the threshold stays above it.
+        let base = median.min(self.pixel_threshold);
         match highest >= self.pixel_threshold {
             true => Level {
                 lowest: self.pixel_threshold,
-                median,
+                base,
                 only: None,
             },
             false => Level {
-                lowest: median + SUMMIT * (highest - median),
-                median,
+                lowest: base + SUMMIT * (highest - base),
+                base,
                 only: Some(highest),
             },
         }
@@ -198,8 +200,8 @@ impl Decision {
 struct Level {
     /// Values from here on.
     lowest: f32,
-    /// What a usual pixel of the image has.
-    median: f32,
+    /// What a usual pixel of the image has, from where summits rise.
+    base: f32,
     /// Where only the summit counts: its value.
     only: Option<f32>,
 }
@@ -213,7 +215,7 @@ impl Level {
             let summit = &mut summits[run.region as usize];
             *summit = highest.fold(*summit, f32::max);
         }
-        let cut = |summit: f32| self.lowest.max(self.median + HALF * (summit - self.median));
+        let cut = |summit: f32| self.lowest.max(self.base + HALF * (summit - self.base));
         let runs = regions.runs.iter();
         runs.map(|run| (run.start..run.end, cut(summits[run.region as usize])))
             .collect()
@@ -337,6 +339,18 @@ mod tests {
         assert_eq!(areas, [3 * 4, 4]);
         let pixels = (0..16).filter(|&pixel| prediction.map.in_region[pixel]);
         assert_eq!(pixels.collect::<Vec<_>>(), [0, 1, 4, 15]);
+        Ok(())
+    }
+
+    /// As where a lamp is out: the whole picture is the defect, and not its noise.
+    #[test]
+    fn a_picture_that_is_anomalous_throughout_is_one_region() -> Result<(), Error> {
+        let mut values = vec![2.0; 16];
+        values[5] = 2.2;
+        values[10] = 0.8;
+        let prediction = DECISION.judge(2.2, values, geometry(), None)?;
+        let areas: Vec<u64> = prediction.regions.iter().map(|region| region.area).collect();
+        assert_eq!(areas, [15 * 4]);
         Ok(())
     }
 
