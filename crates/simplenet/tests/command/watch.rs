@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -198,12 +199,20 @@ fn a_folder_that_cannot_be_listed_does_not_stop_the_others() {
     // The folder that is watched itself may be gone for a while.
     let away = folder.path().with_extension("away");
     let mut child = watch(folder.path(), out.path(), &["--settle", "0"]);
-    let child = child.stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(500));
+    let mut child = child.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut until = |text: &str| {
+        assert!(
+            said.any(|line| line.unwrap().contains(text)),
+            "it ended without `{text}`"
+        )
+    };
+    until("watching ");
     std::fs::rename(folder.path(), &away).unwrap();
-    std::thread::sleep(Duration::from_millis(500));
+    until(&format!("cannot read {}:", folder.path().display()));
+    std::fs::copy(factory().test("good/001.png"), away.join("y.png")).unwrap();
     std::fs::rename(&away, folder.path()).unwrap();
-    std::fs::copy(factory().test("good/001.png"), folder.path().join("y.png")).unwrap();
+    until(&format!("{} can be read again", folder.path().display()));
     assert_eq!(wait_for(out.path(), 2).len(), 2);
     kill(child);
 }

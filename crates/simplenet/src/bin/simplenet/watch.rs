@@ -99,15 +99,15 @@ pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
             if unlisted.insert(path.clone()) {
                 let next = if arguments.once { "" } else { "; trying again" };
                 output.say(&format!("warning: {error}{next}"));
-                outcome.errors = true;
             }
         }
-        unlisted.retain(|path| {
-            let still = failed.iter().any(|(failed, _)| failed == path);
-            if !still {
+        unlisted.retain(|path: &PathBuf| {
+            // Also what lies in one that cannot be listed.
+            let is_closed = failed.iter().any(|(failed, _)| path.starts_with(failed));
+            if !is_closed && std::fs::read_dir(path).is_ok() {
                 output.say(&format!("{} can be read again", path.display()));
             }
-            still
+            is_closed
         });
         let closed = if arguments.once {
             [].as_slice()
@@ -121,6 +121,7 @@ pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
             outcome.errors |= judged.errors;
         }
         if arguments.once && arrivals.is_empty() {
+            outcome.errors |= !unlisted.is_empty();
             return Ok(outcome);
         }
         std::thread::sleep(interval);
