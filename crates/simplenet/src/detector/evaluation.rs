@@ -16,7 +16,7 @@ use crate::photo::{Photo, is_upright};
 /// Images that are decoded and judged at once.
 const BATCH: usize = 8;
 /// How many times as many pixels maps of different shapes may take side by side as they have.
-const MOST_PADDING: usize = 8;
+const MOST_PADDING: usize = 4;
 /// Points of a curve.
 const POINTS: usize = 500;
 
@@ -141,7 +141,7 @@ impl Detector {
     ///
     /// Images of a set with masks are compared pixel by pixel as well, where every defective one has a mask: numbers over a part
     /// of a set would be those of another set. Pixels are those of the maps, of which every image has as many as its resized
-    /// picture.
+    /// picture; where shapes differ so much that maps side by side would be mostly empty, there are no pixel metrics either.
     ///
     /// # Errors
     /// Where what can be read is not both good and defective.
@@ -404,19 +404,23 @@ impl Seen<'_> {
             masks: vec![false; shape.images * size],
             within: None,
         };
-        let mut within = vec![false; shape.images * size];
+        let is_whole = |map: &&LabelledMap| [map.geometry.rows, map.geometry.columns] == [height, width];
+        let mut within = match roi.is_none() && chosen.iter().all(is_whole) {
+            true => Vec::new(),
+            false => vec![false; shape.images * size],
+        };
         for (map, place) in chosen.iter().zip((0..).step_by(size)) {
             let columns = map.geometry.columns;
             for row in 0..map.geometry.rows {
                 let (from, to) = (row * columns, place + row * width);
                 pixels.maps[to..][..columns].copy_from_slice(&map.values[from..][..columns]);
                 pixels.masks[to..][..columns].copy_from_slice(&map.mask[from..][..columns]);
-                for (column, within) in within[to..][..columns].iter_mut().enumerate() {
+                for (column, within) in within.iter_mut().skip(to).take(columns).enumerate() {
                     *within = is_judged(from + column);
                 }
             }
         }
-        pixels.within = within.contains(&false).then_some(within);
+        pixels.within = (!within.is_empty()).then_some(within);
         Some(pixels)
     }
 }

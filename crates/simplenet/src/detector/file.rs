@@ -257,16 +257,21 @@ impl Detector {
 /// The checkpoint of a backbone that is not in this program: what was asked for, what the configuration names, or, where that
 /// has moved together with the detector, the file of its name beside it.
 fn weights(options: &LoadOptions, config: &DetectorConfig, detector: &Path) -> Option<PathBuf> {
-    if let Some(asked) = &options.weights {
-        return Some(std::path::absolute(asked).unwrap_or_else(|_| asked.clone()));
-    }
-    let named = config.weights.as_ref()?;
-    let beside = detector.with_file_name(named.file_name()?);
-    Some(if !named.exists() && beside.exists() {
-        beside
-    } else {
-        named.clone()
-    })
+    let found = match &options.weights {
+        Some(asked) => asked.clone(),
+        None => {
+            let named = config.weights.as_ref()?;
+            let beside = detector.with_file_name(named.file_name()?);
+            // A name without a folder says nothing of where it lies.
+            let is_there = named.is_absolute() && named.exists();
+            match !is_there && beside.exists() {
+                true => beside,
+                false => named.clone(),
+            }
+        }
+    };
+    // It is written into the file that is saved next, which may be opened from anywhere.
+    Some(std::path::absolute(&found).unwrap_or(found))
 }
 
 fn reference_name(index: usize) -> String {

@@ -399,8 +399,8 @@ fn fit(bank: &Bank, config: &DetectorConfig, after: &mut impl FnMut(EpochCard)) 
     })
 }
 
-/// The images with the lowest, the middle and the highest held-out score, but for those whose files are gone by now, which is no
-/// reason to lose a training.
+/// The images with the lowest, the middle and the highest held-out score, but for those whose files can no longer be
+/// read, which is no reason to lose a training.
 fn references(images: &Images, held_out: &[HeldOut], parts: &Parts) -> Result<Vec<Reference>, Error> {
     let mut order: Vec<usize> = (0..held_out.len()).collect();
     order.sort_by(|&a, &b| held_out[a].score.total_cmp(&held_out[b].score).then(a.cmp(&b)));

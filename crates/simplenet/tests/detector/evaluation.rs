@@ -178,6 +178,20 @@ fn why_there_are_no_pixel_metrics_is_said() {
     let labelled = || folder::labelled(folder.path()).unwrap();
     let sample = labelled().into_iter().find(|sample| sample.anomalous).unwrap();
 
+    // A strip across and one down have no shape in common but an empty one.
+    let defective = labelled().into_iter().filter(|sample| sample.anomalous);
+    for (sample, [width, height]) in defective.zip([[1024, 128], [128, 1024]]) {
+        for path in [sample.source.path(), sample.mask.as_ref().unwrap()] {
+            let picture = image::open(path).unwrap();
+            let strip = picture.resize_exact(width, height, image::imageops::FilterType::Nearest);
+            strip.save(path).unwrap();
+        }
+    }
+    let report = detector.evaluate(&labelled(), |_| {}).unwrap();
+    let reason = report.without_pixels.unwrap();
+    assert!(reason.contains("differ too much in shape"), "{reason}");
+    assert!(report.metrics.pixel.is_none() && report.images.len() == labelled().len());
+
     std::fs::remove_file(sample.mask.as_ref().unwrap()).unwrap();
     let report = detector.evaluate(&labelled(), |_| {}).unwrap();
     let reason = report.without_pixels.unwrap();

@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Threshold, output: &Output) -> Result<Outcome> {
     let changes = rate_or_value || test.is_some() || arguments.min_defect_area.is_some();
     let target = arguments.out.as_ref().unwrap_or(&arguments.model.path);
     if changes {
-        check_target(arguments, target, test.as_deref().unwrap_or_default())?;
+        check_target(arguments, &detector, target, test.as_deref().unwrap_or_default())?;
     }
     // A rate sets the threshold of pixels too, and that and the area have a part in what the best threshold finds.
     if let Some(rate) = rate {
@@ -61,8 +61,14 @@ pub(crate) fn run(arguments: &Threshold, output: &Output) -> Result<Outcome> {
 }
 
 /// Refuses a file that cannot be written, or would replace what the threshold is chosen on.
-fn check_target(arguments: &Threshold, target: &Path, test: &[Sample]) -> Result<()> {
+fn check_target(arguments: &Threshold, detector: &Detector, target: &Path, test: &[Sample]) -> Result<()> {
     let mut outputs = Outputs::default();
+    for weights in [&arguments.model.weights, &detector.config().weights]
+        .into_iter()
+        .flatten()
+    {
+        outputs.keep(weights, "the checkpoint");
+    }
     for sample in test {
         outputs.keep(sample.source.path(), "the image");
         if let Some(mask) = &sample.mask {
