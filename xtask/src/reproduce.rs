@@ -325,7 +325,8 @@ impl<'a> Session<'a> {
     }
 
     /// Says which cells are done already, and makes their rows those that tables show: what was asked for last is meant, also
-    /// where another configuration of a cell was run in between.
+    /// where another configuration of a cell was run in between. Rows in the files of other shards stay where they are, behind
+    /// those of the whole until they are merged.
     fn take_up(&self, done: &[&Cell], rows: &[Row], all: usize) -> Result<()> {
         let owned = |row: &Row| done.iter().any(|cell| cell.owns(row));
         let csv = self.csv();

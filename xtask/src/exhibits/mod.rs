@@ -118,9 +118,12 @@ impl Exhibits {
                 first
                     .notes
                     .extend(departures::note(&part, folder, &library).with_context(context)?);
-                first
-                    .notes
-                    .extend(departures::looks(&part, folder).with_context(context)?);
+                // A table of speeds is at `last`.
+                if !matches!(experiment.show, Show::Speed { .. }) {
+                    first
+                        .notes
+                        .extend(departures::looks(&part, folder).with_context(context)?);
+                }
                 first.notes.extend(not_run(experiment, &part.rows));
                 first.notes.extend(part.part_note());
             }
