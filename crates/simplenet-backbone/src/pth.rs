@@ -25,7 +25,7 @@ const LONGEST_PICKLE: usize = 16 << 20;
 const DEEPEST_PICKLE: usize = 2000;
 
 /// Objects that a pickle may copy: what is taken from its memo is copied whole, and two of one in a third, again and again, are
-/// more than any memory holds. A state dictionary copies some tens of thousands.
+/// more than any memory holds. A checkpoint of a thousand tensors with an optimiser's state copies fewer.
 const MOST_COPIES: usize = 4 << 20;
 
 /// A tensor as the pickle describes it, its values in the storage called `storage`.

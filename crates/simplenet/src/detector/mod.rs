@@ -206,8 +206,7 @@ impl Detector {
     }
 
     /// Sets from where on pixels of a map are drawn as marked and a region may begin, which ends halfway down from its summit.
-    /// Verdicts do not depend on it, but for
-    /// [`Detector::set_min_defect_area`].
+    /// Verdicts do not depend on it, but for [`Detector::set_min_defect_area`].
     ///
     /// # Errors
     /// [`Error::Calibration`] where it is not finite.
