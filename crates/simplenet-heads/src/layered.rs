@@ -87,10 +87,16 @@ impl LayeredScorer {
         let mut scores = Vec::with_capacity(first.n * first.h * first.w);
         for begin in (0..first.n).step_by(at_once) {
             let images = begin..(begin + at_once).min(first.n);
-            scores.extend(multiply_and_reduce(&maps, images, &self.scratch, |sums| {
-                let columns = [sums, &self.bias, &self.output];
-                -sums::sum_lanes(columns, |[x, bias, output]| leaky(x + bias) * output)
-            })?);
+            scores.extend(multiply_and_reduce(
+                &maps,
+                images,
+                &self.scratch,
+                #[inline(always)]
+                |sums| {
+                    let columns = [sums, &self.bias, &self.output];
+                    -sums::sum_lanes(columns, |[x, bias, output]| leaky(x + bias) * output)
+                },
+            )?);
         }
         match scores.iter().position(|score| !score.is_finite()) {
             Some(row) => Err(Error::ScoreNotFinite { row }),

@@ -28,8 +28,9 @@ struct TileConfig {
 }
 
 impl TileConfig {
-    /// Tiles 0 to 3: sums of (first, second) rows × two vectors; 4 and 5: the first and the second rows of the left factor;
-    /// 6 and 7: two vectors of the right one. Tiles without rows are not in use.
+    /// Tiles 0 to 3: sums of (first, second) rows × two vectors, or, where both are as many, of four groups of rows × one vector;
+    /// 4 and 5: the first and the second rows of the left factor; 6 and 7: two vectors of the right one. Tiles without rows are
+    /// not in use.
     const fn new([first, second]: [usize; 2]) -> TileConfig {
         let (first, second) = (first as u8, second as u8);
         let mut config = TileConfig {
@@ -58,15 +59,35 @@ pub(crate) struct SumsAt {
     pub(crate) pitch: usize,
 }
 
-/// Factors of one piece of a product: [`TERMS`] terms of one or two groups of rows and 32 columns.
-pub(crate) struct Factors {
+/// Factors of a product of one or two groups of rows and 32 columns, in pieces of [`TERMS`] terms.
+pub(crate) struct Factors<'a> {
     /// Where each group of rows begins.
     pub(crate) left: [*const bf16; 2],
     /// Elements from row to row.
     pub(crate) left_pitch: usize,
-    /// For each two terms, 32 pairs: one for each column.
+    /// Where each piece begins, counted from the begin of a row.
+    pub(crate) pieces: &'a [usize],
+    /// Where each vector of columns begins, for the first piece: for each two terms, 16 pairs. Others follow after
+    /// [`RIGHT_PIECE`] elements each.
+    pub(crate) right: [*const bf16; 2],
+    /// Elements from each two terms to the next.
+    pub(crate) right_pitch: usize,
+}
+
+/// Factors of a product of four groups of rows and 16 columns, in pieces of [`TERMS`] terms.
+pub(crate) struct TallFactors<'a> {
+    /// Where each group of rows begins.
+    pub(crate) left: [*const bf16; 4],
+    /// Elements from row to row.
+    pub(crate) left_pitch: usize,
+    /// Where each piece begins, counted from the begin of a row.
+    pub(crate) pieces: &'a [usize],
+    /// The first piece: for each two terms, 16 pairs, without gaps. Others follow after [`RIGHT_PIECE`] elements each.
     pub(crate) right: *const bf16,
 }
+
+/// Elements of a piece of the right factor: of 32 columns.
+pub(crate) const RIGHT_PIECE: usize = TERMS * 32;
 
 /// Sets this thread's registers up for groups of 1 to 16 rows; the second may be empty. Takes as long as six products.
 /// Nothing but the code here uses the registers, so they keep what they hold from one function to the next.
@@ -131,56 +152,186 @@ pub(crate) unsafe fn load<const GROUPS: usize>(sums: SumsAt) {
     }
 }
 
-/// Adds the product of one piece to the sums, and fetches three lines that lie `ahead`, 128 bytes from one another, into the
-/// L2 cache; the processor fetches their neighbours with them. Any address will do.
+/// Begins the sums of `GROUPS` groups of rows with the same row of 32 values, which is what a pitch of zero reads.
 ///
 /// # Safety
-/// The registers are set up for `GROUPS` groups; for each of their rows [`TERMS`] elements can be read; `right` holds 1024.
+/// The registers are set up for these groups, and 32 values can be read.
 #[inline(always)]
-pub(crate) unsafe fn multiply_add<const GROUPS: usize>(factors: &Factors, ahead: *const bf16) {
-    // Loads between products, so that neither unit waits for the other. A row of the right factor is 128 bytes: two vectors of
-    // 16 pairs of bf16.
+pub(crate) unsafe fn repeat<const GROUPS: usize>(row: *const f32) {
     // SAFETY: the caller's promise.
     unsafe {
+        asm!(
+            "tileloadd tmm0, [{row} + {none}]",
+            "tileloadd tmm1, [{row} + {none} + 64]",
+            row = in(reg) row,
+            none = in(reg) 0usize,
+            options(nostack, readonly),
+        );
         if GROUPS == 2 {
             asm!(
-                "tileloadd tmm6, [{right} + 2 * {line}]",
-                "tileloadd tmm4, [{first} + {pitch}]",
-                "prefetcht1 [{ahead}]",
-                "prefetcht1 [{ahead} + 128]",
-                "tileloadd tmm7, [{right} + 2 * {line} + 64]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm5, [{second} + {pitch}]",
-                "prefetcht1 [{ahead} + 256]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                first = in(reg) factors.left[0],
-                second = in(reg) factors.left[1],
-                pitch = in(reg) factors.left_pitch * 2,
-                right = in(reg) factors.right,
-                line = in(reg) 64usize,
-                ahead = in(reg) ahead,
-                options(nostack, readonly),
-            );
-        } else {
-            asm!(
-                "tileloadd tmm6, [{right} + 2 * {line}]",
-                "tileloadd tmm4, [{first} + {pitch}]",
-                "prefetcht1 [{ahead}]",
-                "prefetcht1 [{ahead} + 128]",
-                "prefetcht1 [{ahead} + 256]",
-                "tileloadd tmm7, [{right} + 2 * {line} + 64]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                first = in(reg) factors.left[0],
-                pitch = in(reg) factors.left_pitch * 2,
-                right = in(reg) factors.right,
-                line = in(reg) 64usize,
-                ahead = in(reg) ahead,
+                "tileloadd tmm2, [{row} + {none}]",
+                "tileloadd tmm3, [{row} + {none} + 64]",
+                row = in(reg) row,
+                none = in(reg) 0usize,
                 options(nostack, readonly),
             );
         }
+    }
+}
+
+/// Begins the sums of four groups of rows with the same row of 16 values.
+///
+/// # Safety
+/// The registers are set up for groups of equally many rows, and 16 values can be read.
+#[inline(always)]
+pub(crate) unsafe fn repeat_tall(row: *const f32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "tileloadd tmm0, [{row} + {none}]",
+            "tileloadd tmm1, [{row} + {none}]",
+            "tileloadd tmm2, [{row} + {none}]",
+            "tileloadd tmm3, [{row} + {none}]",
+            row = in(reg) row,
+            none = in(reg) 0usize,
+            options(nostack, readonly),
+        );
+    }
+}
+
+/// Elements that are fetched for every piece with `FETCH`, into the L2 cache: five lines.
+pub(crate) const FETCHED: usize = 5 * 64 / size_of::<bf16>();
+
+/// A loop over pieces, whose offset stands in `piece`, in assembly as a whole: the loads of tiles leave no room for others, which
+/// would fetch addresses back from the stack. With `fetch` lines are fetched between the instructions: all at once they would
+/// hold up the loads that follow them, which wait for the same few buffers.
+macro_rules! for_pieces {
+    ($fetch:expr, $ahead:expr, $factors:ident, [$($instruction:expr),+ $(,)?], [$($step:expr),+ $(,)?], $($operands:tt)+) => {
+        if $fetch {
+            for_pieces!(@ ["prefetcht1 [{ahead}]", "prefetcht1 [{ahead} + 64]", "prefetcht1 [{ahead} + 128]",
+                "prefetcht1 [{ahead} + 192]", "prefetcht1 [{ahead} + 256]",], [$($instruction,)+], [],
+                ["add {ahead}, 320", $($step,)+], $factors, ahead = inout(reg) $ahead => _, $($operands)+)
+        } else {
+            for_pieces!(@ [], [$($instruction,)+], [], [$($step,)+], $factors, $($operands)+)
+        }
+    };
+    (@ [$fetch:expr, $($fetches:expr,)*], [$next:expr, $($rest:expr,)*], [$($done:expr,)*], $step:tt, $factors:ident,
+        $($operands:tt)+) => {
+        for_pieces!(@ [$($fetches,)*], [$($rest,)*], [$($done,)* $next, $fetch,], $step, $factors, $($operands)+)
+    };
+    (@ [], [$($rest:expr,)*], [$($done:expr,)*], [$($step:expr,)+], $factors:ident, $($operands:tt)+) => {
+        asm!(
+            "2:",
+            "mov {piece}, qword ptr [{pieces}]",
+            $($done,)*
+            $($rest,)*
+            $($step,)+
+            "add {pieces}, 8",
+            "cmp {pieces}, {end}",
+            "jne 2b",
+            piece = out(reg) _,
+            pieces = inout(reg) $factors.pieces.as_ptr() => _,
+            end = in(reg) $factors.pieces.as_ptr_range().end,
+            left_pitch = in(reg) $factors.left_pitch * 2,
+            $($operands)+
+            options(nostack, readonly),
+        )
+    };
+}
+
+/// Adds the product to the sums, one piece or more. With `ONCE` the left factor is not kept in the L1 cache, which then keeps the
+/// right one: where that fits, a fifth less time. With `FETCH` [`FETCHED`] elements from `ahead` on are fetched for every piece;
+/// any address will do.
+///
+/// # Safety
+/// The registers are set up for `GROUPS` groups; there is a piece; for each row [`TERMS`] elements can be read at each piece, and
+/// the right factor has as many pieces.
+#[inline(always)]
+pub(crate) unsafe fn multiply_add<const GROUPS: usize, const ONCE: bool, const FETCH: bool>(
+    factors: &Factors<'_>,
+    ahead: *const bf16,
+) {
+    // Loads stand between products, so that neither unit waits for the other.
+    macro_rules! two_by_two {
+        ($load_left:literal) => {
+            for_pieces!(FETCH, ahead, factors, [
+                "lea {at}, [{first} + 2 * {piece}]",
+                concat!($load_left, " tmm4, [{at} + {left_pitch}]"),
+                "lea {at}, [{second} + 2 * {piece}]",
+                "tileloadd tmm6, [{right} + {right_pitch}]",
+                concat!($load_left, " tmm5, [{at} + {left_pitch}]"),
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tileloadd tmm7, [{beside} + {right_pitch}]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+            ], ["add {right}, 2048", "add {beside}, 2048"],
+                at = out(reg) _,
+                first = in(reg) factors.left[0],
+                second = in(reg) factors.left[1],
+                right = inout(reg) factors.right[0] => _,
+                beside = inout(reg) factors.right[1] => _,
+                right_pitch = in(reg) factors.right_pitch * 2,
+            )
+        };
+    }
+    debug_assert!(!factors.pieces.is_empty());
+    // SAFETY: the caller's promise.
+    unsafe {
+        if GROUPS == 2 && ONCE {
+            two_by_two!("tileloaddt1");
+        } else if GROUPS == 2 {
+            two_by_two!("tileloadd");
+        } else {
+            for_pieces!(FETCH, ahead, factors, [
+                "tileloadd tmm6, [{right} + {right_pitch}]",
+                "lea {piece}, [{first} + 2 * {piece}]",
+                "tileloadd tmm4, [{piece} + {left_pitch}]",
+                "tileloadd tmm7, [{beside} + {right_pitch}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+            ], ["add {right}, 2048", "add {beside}, 2048"],
+                first = in(reg) factors.left[0],
+                right = inout(reg) factors.right[0] => _,
+                beside = inout(reg) factors.right[1] => _,
+                right_pitch = in(reg) factors.right_pitch * 2,
+            );
+        }
+    }
+}
+
+/// As [`multiply_add`], of four groups of rows and one vector of columns: half as much is read of the right factor.
+///
+/// # Safety
+/// As for [`multiply_add`], with groups of equally many rows.
+#[inline(always)]
+pub(crate) unsafe fn multiply_add_tall<const FETCH: bool>(factors: &TallFactors<'_>, ahead: *const bf16) {
+    debug_assert!(!factors.pieces.is_empty());
+    // SAFETY: the caller's promise.
+    unsafe {
+        for_pieces!(FETCH, ahead, factors, [
+            "lea {at}, [{first} + 2 * {piece}]",
+            "tileloadd tmm6, [{right} + {line}]",
+            "tileloadd tmm4, [{at} + {left_pitch}]",
+            "lea {at}, [{second} + 2 * {piece}]",
+            "tileloadd tmm5, [{at} + {left_pitch}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "lea {at}, [{third} + 2 * {piece}]",
+            "tileloadd tmm4, [{at} + {left_pitch}]",
+            "tdpbf16ps tmm1, tmm5, tmm6",
+            "lea {at}, [{fourth} + 2 * {piece}]",
+            "tileloadd tmm5, [{at} + {left_pitch}]",
+            "tdpbf16ps tmm2, tmm4, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm6",
+        ], ["add {right}, 2048"],
+            at = out(reg) _,
+            first = in(reg) factors.left[0],
+            second = in(reg) factors.left[1],
+            third = in(reg) factors.left[2],
+            fourth = in(reg) factors.left[3],
+            right = inout(reg) factors.right => _,
+            line = in(reg) 64usize,
+        );
     }
 }
 
@@ -208,6 +359,29 @@ pub(crate) unsafe fn store<const GROUPS: usize>(sums: SumsAt) {
                 options(nostack),
             );
         }
+    }
+}
+
+/// Writes the sums of four groups of rows and one vector to memory, each group [`ROWS`] rows after the one before.
+///
+/// # Safety
+/// The registers are set up for groups of equally many rows, and `sums` is valid for them.
+#[inline(always)]
+pub(crate) unsafe fn store_tall(sums: SumsAt) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "tilestored [{first} + {pitch}], tmm0",
+            "tilestored [{second} + {pitch}], tmm1",
+            "tilestored [{third} + {pitch}], tmm2",
+            "tilestored [{fourth} + {pitch}], tmm3",
+            first = in(reg) sums.at,
+            second = in(reg) sums.at.wrapping_add(ROWS * sums.pitch),
+            third = in(reg) sums.at.wrapping_add(2 * ROWS * sums.pitch),
+            fourth = in(reg) sums.at.wrapping_add(3 * ROWS * sums.pitch),
+            pitch = in(reg) sums.pitch * 4,
+            options(nostack),
+        );
     }
 }
 

@@ -44,3 +44,4 @@ pub mod patch;
 pub mod patch_candle;
 pub mod peak;
 mod rounding;
+mod vectors;

@@ -27,6 +27,7 @@ use rayon::prelude::*;
 use thiserror::Error;
 
 use crate::isa::Isa;
+use crate::vectors::on_vectors;
 
 /// The authors' standard deviation of the smoothing, in pixels.
 pub const SIGMA: f32 = 4.0;
@@ -283,31 +284,11 @@ fn transpose(from: &[f32], cols: usize, to: &mut [f32]) {
 /// `to[o] = sum of weight * from[i]` over lines of `length` values. Sums run in the order of the inputs, unfused: the
 /// bits are the same on every instruction set.
 fn apply(isa: Isa, band: &Band, from: &[f32], length: usize, to: &mut [f32]) {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => {
-            // SAFETY: `Isa::detect` names only what this processor has.
-            unsafe { apply_avx512(band, from, length, to) }
-        }
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => {
-            // SAFETY: as above.
-            unsafe { apply_avx2(band, from, length, to) }
-        }
-        _ => apply_lines(band, from, length, to),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn apply_avx512(band: &Band, from: &[f32], length: usize, to: &mut [f32]) {
-    apply_lines(band, from, length, to);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn apply_avx2(band: &Band, from: &[f32], length: usize, to: &mut [f32]) {
-    apply_lines(band, from, length, to);
+    on_vectors(
+        isa,
+        #[inline(always)]
+        || apply_lines(band, from, length, to),
+    );
 }
 
 #[inline(always)]

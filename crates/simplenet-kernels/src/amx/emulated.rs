@@ -134,8 +134,8 @@ extern "C" fn emulate(_signal: i32, _info: *mut libc::siginfo_t, context: *mut l
                 state.tiles[register] = [0; TILE];
                 state.rows(register) > 0
             }
-            // tileloadd
-            (0xc4, 0x4b, 3, true) => {
+            // tileloadd, and tileloaddt1, which differs in what caches keep
+            (0xc4, 0x4b, 3 | 1, true) => {
                 for index in 0..state.rows(register) {
                     let bytes = state.row_bytes(register);
                     copy_nonoverlapping(row(index), state.tiles[register][ROW * index..].as_mut_ptr(), bytes);

@@ -79,8 +79,9 @@ fn band<T: Element>(network: &Network<T>, places: &[Place], index: usize) -> Opt
     }
     let (wide, narrow) = (&places[first.output], &places[middle.output]);
     let (top, _) = middle.padding.before_after(wide.height, middle.kernel, middle.stride);
-    // Every band would stream over them.
-    if is_weighty(middle, wide) {
+    // Every band would stream over them. What multiplies matrices reads each value so rarely that it may as well come from memory,
+    // and is better off with whole rows of tiles.
+    if is_weighty(middle, wide) || (network.kernels.panel.is_some() && matches!(middle.work, Work::Dense(_))) {
         return None;
     }
     let is_plain = wide.top == top && (narrow.top, narrow.bottom, narrow.left, narrow.right) == (0, 0, 0, 0);

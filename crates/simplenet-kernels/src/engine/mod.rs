@@ -29,9 +29,10 @@
 //!   them already stored: inner loops have neither bounds tests nor remainders of channels (`plan.rs`, `pack.rs`).
 //! - A strip of output pixels times a block of output channels stays in registers over the whole reduction; bias,
 //!   residual and activation are applied before it is stored (`tile.rs`). On AMX that happens to one strip while the unit is at
-//!   the next (`panel.rs`).
+//!   the next, and four rows of pixels share what they read (`panel.rs`).
+//! - Neither neighbouring pixels nor the rows of a window fall onto the same few sets of the first cache (`pack.rs`, `plan.rs`).
 //! - What is between the convolutions of an inverted residual block or a bottleneck, and does not fit the cache, is made and
-//!   used a band of rows at a time (`bands.rs`).
+//!   used a band of rows at a time (`bands.rs`), but for bottlenecks on AMX, which are no faster in bands.
 //! - 3×3 convolutions with stride 1 take 16 multiplications where their definition has 36 (`winograd/`). Not with AMX, which is
 //!   bound by memory.
 //! - While a block of channels is in use the weights of the next one are fetched: a network's weights do not fit a core's

@@ -407,9 +407,11 @@ fn run_rows<T: Element>(on: &[On<'_, T>], cut: Cut<'_>) {
         return;
     };
     let output = &plan.places[step.output];
+    let stack = step.stack();
+    let stacks = output.height.div_ceil(stack);
     let mut extent = Extent {
-        rows_per_chunk: step_plan.rows_per_chunk,
-        ..Extent::of_rows(output.height)
+        rows_per_chunk: (step_plan.rows_per_chunk / stack).max(1),
+        ..Extent::of_rows(stacks)
     };
     if let Work::Dense(dense) = &step.work {
         extent.blocks = dense.blocks.len();
@@ -419,7 +421,8 @@ fn run_rows<T: Element>(on: &[On<'_, T>], cut: Cut<'_>) {
     cut.for_each(tasks.count(), |task| {
         let (image, chunk, group) = tasks.at(task);
         let on = &on[image];
-        let rows = part(output.height, tasks.chunks, chunk);
+        let stacks = part(stacks, tasks.chunks, chunk);
+        let rows = stacks.start * stack..(stacks.end * stack).min(output.height);
         if group == 0 {
             // SAFETY: of the tasks of this step, only this one touches the border of these rows of this arena.
             unsafe { clear_border(on.arena, output, rows.clone()) };

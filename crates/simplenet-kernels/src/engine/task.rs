@@ -6,15 +6,11 @@ use super::buffer::ArenaPtr;
 use super::depthwise::DepthwiseRow;
 use super::lanes::Element;
 use super::pack::{Block, CHANNEL_ALIGNMENT, Dense, DenseKernel, Depthwise, Network, Step};
-use super::panel::{Group, Panel, PanelKernel, STRIPS, Strip};
+use super::panel::{Panel, PanelKernel, Pixels, Region};
 use super::part;
 use super::plan::{Place, Plan, StepPlan};
 use super::pool::PoolRow;
 use super::tile::{Tile, TileFn};
-
-/// Outputs of panels that are larger than this have left the L2 cache when they are written: they share it with the input and
-/// the weights.
-const FETCHED_BYTES: usize = 512 * 1024;
 
 /// One step on one arena.
 pub(super) struct On<'a, T: 'static> {
@@ -63,15 +59,15 @@ impl<'a, T: Element> On<'a, T> {
             true => (rows.start..rows.start + 1, rows.len() * output.width),
             false => (rows, output.width),
         };
-        for block in blocks {
-            // SAFETY: as the caller promises.
-            unsafe {
-                match dense.kernel {
-                    DenseKernel::Tiles { tiles, run } => {
+        // SAFETY: as the caller promises.
+        unsafe {
+            match dense.kernel {
+                DenseKernel::Tiles { tiles, run } => {
+                    for block in blocks {
                         self.tiles(dense, tiles[block.vectors - 1], run, rows.clone(), pixels, block);
                     }
-                    DenseKernel::Panel { kernel, .. } => self.panels(dense, kernel, rows.clone(), pixels, block),
                 }
+                DenseKernel::Panel { kernel, .. } => self.panel(dense, kernel, rows, pixels, blocks),
             }
         }
     }
@@ -138,90 +134,50 @@ impl<'a, T: Element> On<'a, T> {
 
     /// # Safety
     /// As for [`On::dense`].
-    unsafe fn panels(
+    unsafe fn panel(
         &self,
         dense: &Dense<T>,
         kernel: &PanelKernel<T>,
         rows: Range<usize>,
         pixels: usize,
-        block: &Block,
+        blocks: &[Block],
     ) {
-        let input = &self.places[self.step.input];
-        let output = &self.places[self.step.output];
-        let weights = &self.network.weights.as_slice()[block.weights..];
-        let pieces = &self.step_plan.taps;
-        let of_piece = kernel.terms * kernel.vectors * self.network.kernels.lanes;
-        let residual_stride = dense.epilogue.residual.map_or(0, |value| self.places[value].pixel);
-        let mut panel = Panel {
-            strips: &[],
-            pixel_stride: self.step.stride * input.pixel,
-            pieces,
-            weights: weights.as_ptr(),
-            // While a block is in use for the first time the next one, which follows it, is fetched as far as that goes.
-            ahead: weights.as_ptr().wrapping_add(pieces.len() * of_piece),
-            ahead_step: 0,
-            fetch: output.height * output.row * size_of::<T>() >= FETCHED_BYTES,
-            bias: dense.epilogue.bias[block.first_channel..].as_ptr(),
-            vectors: block.vectors,
-            output_stride: output.pixel,
-            residual_stride,
-            low: dense.epilogue.low,
-            high: dense.epilogue.high,
+        let (input, stride) = (&self.places[self.step.input], self.step.stride);
+        let pixels_of = |place: &Place| Pixels {
+            at: self.arena.0.wrapping_add(place.at(0, 0)),
+            pixel: place.pixel,
+            row: place.row,
         };
-        // An even number of groups in a row, as long as possible: a strip that has one row only takes two of them.
-        let groups = match pixels <= kernel.pixels {
-            true => 1,
-            false => 2 * pixels.div_ceil(2 * kernel.pixels),
-        };
-        let length = pixels.div_ceil(groups);
-        let mut strips: [Strip<T>; STRIPS] = [const { [Group::EMPTY; 2] }; STRIPS];
-        let mut filled = 0;
-        let mut run = |strips: &mut [Strip<T>; STRIPS], filled: &mut usize| {
-            let filled_strips = filled.div_ceil(2);
-            let is_first = panel.ahead != panel.weights;
-            panel.ahead_step = match is_first {
-                true => of_piece.div_ceil(filled_strips).next_multiple_of(64 / size_of::<T>()),
-                false => 0,
-            };
-            // SAFETY: the plan has padded the input so that the windows of all pixels lie in it, and what a piece reads
-            // beyond; it has made the output and the residual as large as the groups; blocks were packed for this kernel.
-            unsafe {
-                (kernel.run)(&Panel {
-                    strips: &strips[..filled_strips],
-                    ..panel
-                });
-            }
-            // It is there now.
-            panel.ahead = panel.weights;
-            *strips = [const { [Group::EMPTY; 2] }; STRIPS];
-            *filled = 0;
-        };
-        // Two rows at a time: the windows of a strip's groups then share rows of the input.
-        for pair in rows.clone().step_by(2) {
-            for first in (0..pixels).step_by(length) {
-                for y in pair..(pair + 2).min(rows.end) {
-                    let window = input
-                        .offset
-                        .wrapping_add(self.step_plan.window + y * self.step.stride * input.row);
-                    // SAFETY: as above.
-                    strips[filled / 2][filled % 2] = unsafe {
-                        let (residual, _) = self.residual(dense.epilogue.residual, y, block.first_channel);
-                        Group {
-                            input: self.arena.at(window + first * self.step.stride * input.pixel),
-                            output: self.arena.at(output.at(y, first) + block.first_channel),
-                            residual: residual.wrapping_add(first * residual_stride),
-                            pixels: length.min(pixels - first),
-                        }
-                    };
-                    filled += 1;
-                    if filled == 2 * STRIPS {
-                        run(&mut strips, &mut filled);
-                    }
-                }
-            }
-        }
-        if filled > 0 {
-            run(&mut strips, &mut filled);
+        let output = pixels_of(&self.places[self.step.output]);
+        let residual = dense.epilogue.residual.map(|value| pixels_of(&self.places[value]));
+        let single = self.step.kernel == 1;
+        // SAFETY: the plan has padded the input so that the windows of all pixels lie in it, and what a piece reads beyond; it
+        // has made the output and the residual as large as the region; blocks were packed for this kernel.
+        unsafe {
+            (kernel.run)(&Panel {
+                region: Region::new(rows, pixels, kernel.pixels, self.step.stack() > 1),
+                input: Pixels {
+                    at: self
+                        .arena
+                        .0
+                        .wrapping_add(input.offset.wrapping_add(self.step_plan.window)),
+                    pixel: stride * input.pixel,
+                    row: stride * input.row,
+                },
+                pieces: &self.step_plan.taps,
+                once: single,
+                blocks,
+                weights: self.network.weights.as_slice(),
+                bias: &dense.epilogue.bias,
+                output,
+                residual: residual.map_or(Pixels::none(), |Pixels { at, pixel, row }| Pixels {
+                    at: at.cast_const(),
+                    pixel,
+                    row,
+                }),
+                low: dense.epilogue.low,
+                high: dense.epilogue.high,
+            });
         }
     }
 
@@ -321,8 +277,9 @@ pub(super) unsafe fn clear_border<T: Element>(arena: ArenaPtr<T>, place: &Place,
     }
     for y in rows.clone() {
         let (begin, end) = (place.at(y, 0), place.at(y, place.width));
-        clear(begin - place.left * place.pixel, begin);
-        clear(end, end + place.right * place.pixel);
+        let row = begin - place.left * place.pixel;
+        clear(row, begin);
+        clear(end, row + place.row);
     }
     if rows.end == place.height {
         clear(

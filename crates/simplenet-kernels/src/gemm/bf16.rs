@@ -41,6 +41,17 @@ const BLOCKING: Blocking = Blocking {
     row_pitch: 768 + 32,
 };
 
+/// Where the chunks of a row begin.
+const PIECES: [usize; BLOCKING.k_block / CHUNK] = {
+    let mut pieces = [0; BLOCKING.k_block / CHUNK];
+    let mut piece = 0;
+    while piece < pieces.len() {
+        pieces[piece] = piece * CHUNK;
+        piece += 1;
+    }
+    pieces
+};
+
 /// The caller has checked that this processor has `isa`, which is [`Isa::Avx512Bf16`] or [`Isa::Amx`].
 pub(super) fn kernel(isa: Isa) -> Kernel<f32, bf16> {
     let (rows, run): (usize, Run<f32, bf16>) = match isa {
@@ -53,6 +64,7 @@ pub(super) fn kernel(isa: Isa) -> Kernel<f32, bf16> {
         blocking: BLOCKING,
         rows_run: run,
         columns_run: run,
+        fetching: (isa == Isa::Amx).then_some((fetching_tiles, amx::FETCHED / CHUNK)),
         pack_left,
         pack_right,
         around: (isa == Isa::Amx).then_some([set_up, amx::release]),
@@ -93,6 +105,31 @@ unsafe fn vectors(k: usize, a: *const bf16, b: *const bf16, c: *mut f32, c_row_s
 
 /// 32 rows × 32 columns in tiles, which are set up for them. They begin with what is added to, and go where it lies.
 unsafe fn tiles(k: usize, a: *const bf16, b: *const bf16, c: *mut f32, c_row_stride: usize, add: bool) {
+    in_tiles::<false>(k, a, b, c, c_row_stride, add, std::ptr::null());
+}
+
+unsafe fn fetching_tiles(
+    k: usize,
+    a: *const bf16,
+    b: *const bf16,
+    c: *mut f32,
+    c_row_stride: usize,
+    add: bool,
+    ahead: *const bf16,
+) {
+    in_tiles::<true>(k, a, b, c, c_row_stride, add, ahead);
+}
+
+#[inline(always)]
+unsafe fn in_tiles<const FETCH: bool>(
+    k: usize,
+    a: *const bf16,
+    b: *const bf16,
+    c: *mut f32,
+    c_row_stride: usize,
+    add: bool,
+    ahead: *const bf16,
+) {
     let sums = SumsAt {
         at: c,
         pitch: c_row_stride,
@@ -102,15 +139,14 @@ unsafe fn tiles(k: usize, a: *const bf16, b: *const bf16, c: *mut f32, c_row_str
     } else {
         amx::zero::<2>();
     }
-    for chunk in (0..k).step_by(CHUNK) {
-        let left = a.add(chunk);
-        let factors = Factors {
-            left: [left, left.add(amx::ROWS * BLOCKING.row_pitch)],
-            left_pitch: BLOCKING.row_pitch,
-            right: b.add(chunk * COLS),
-        };
-        amx::multiply_add::<2>(&factors, b);
-    }
+    let factors = Factors {
+        left: [a, a.add(amx::ROWS * BLOCKING.row_pitch)],
+        left_pitch: BLOCKING.row_pitch,
+        pieces: &PIECES[..k.div_ceil(CHUNK)],
+        right: [b, b.add(2 * LANES)],
+        right_pitch: 2 * COLS,
+    };
+    amx::multiply_add::<2, false, FETCH>(&factors, ahead);
     amx::store::<2>(sums);
 }
 

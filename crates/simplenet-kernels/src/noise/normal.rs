@@ -8,6 +8,7 @@ use std::array;
 use super::NoiseKey;
 use super::philox::{halves, philox_lanes};
 use crate::isa::Isa;
+use crate::vectors::on_vectors;
 
 /// Blocks of the generator that are worked on together.
 const LANES: usize = 16;
@@ -20,31 +21,11 @@ type Lanes = [f32; LANES];
 /// `out[i] = source[i] + sigma * normal(key, first + i)`, without `source` where there is none. The caller has checked
 /// that this processor has `isa` and that the lengths agree.
 pub(super) fn fill(isa: Isa, out: &mut [f32], source: Option<&[f32]>, key: NoiseKey, first: u64, sigma: f32) {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => {
-            // SAFETY: this processor has the instructions.
-            unsafe { fill_avx512(out, source, key, first, sigma) }
-        }
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => {
-            // SAFETY: this processor has the instructions.
-            unsafe { fill_avx2(out, source, key, first, sigma) }
-        }
-        _ => fill_lanes(out, source, key, first, sigma),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn fill_avx512(out: &mut [f32], source: Option<&[f32]>, key: NoiseKey, first: u64, sigma: f32) {
-    fill_lanes(out, source, key, first, sigma);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn fill_avx2(out: &mut [f32], source: Option<&[f32]>, key: NoiseKey, first: u64, sigma: f32) {
-    fill_lanes(out, source, key, first, sigma);
+    on_vectors(
+        isa,
+        #[inline(always)]
+        || fill_lanes(out, source, key, first, sigma),
+    );
 }
 
 #[inline(always)]

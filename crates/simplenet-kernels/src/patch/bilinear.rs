@@ -39,6 +39,7 @@ impl Resize {
 
     /// Calls `out(x, low, high, high_weight)` for each column of output row `y` of `image`: the two vectors `[c]`, already
     /// interpolated between rows, that column lies between. `between` is a buffer.
+    #[inline(always)]
     pub(super) fn row(
         &self,
         data: &[f32],
@@ -60,6 +61,7 @@ impl Resize {
 }
 
 /// `out = (1 - weight) * low + weight * high`.
+#[inline(always)]
 pub(super) fn lerp(out: &mut [f32], low: &[f32], high: &[f32], weight: f32) {
     let low_weight = 1.0 - weight;
     for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
@@ -68,6 +70,7 @@ pub(super) fn lerp(out: &mut [f32], low: &[f32], high: &[f32], weight: f32) {
 }
 
 /// `out += (1 - weight) * low + weight * high`.
+#[inline(always)]
 pub(super) fn add_lerp(out: &mut [f32], low: &[f32], high: &[f32], weight: f32) {
     let low_weight = 1.0 - weight;
     for ((out, low), high) in out.iter_mut().zip(low).zip(high) {

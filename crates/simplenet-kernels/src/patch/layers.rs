@@ -8,6 +8,8 @@ use super::bilinear::{Resize, add_lerp};
 use super::{PatchError, check};
 use crate::engine::{FeatureMap, Team};
 use crate::gemm::{Accumulate, GemmError, MatMut, MatRef, PackedB, gemm_packed_alone};
+use crate::isa::Isa;
+use crate::vectors::on_vectors;
 
 /// What one layer adds to the rows. Resized bilinearly to the first layer's grid, the shares of all layers, each at its
 /// columns, sum up to the rows.
@@ -72,7 +74,7 @@ pub fn multiply_and_reduce(
     if width == 0 {
         return Err(PatchError::ZeroDimension("the width of a matrix"));
     }
-    let threads = rayon::current_num_threads();
+    let (isa, threads) = (Isa::detect().unwrap_or(Isa::Portable), rayon::current_num_threads());
     Team::gather(threads, |team| {
         let mut deeper: Vec<(Vec<f32>, Resize)> = Vec::with_capacity(maps.len() - 1);
         for (map, matrix) in &maps[1..] {
@@ -103,17 +105,23 @@ pub fn multiply_and_reduce(
             let mut between = Vec::new();
             let from = (images.start * h + rows.start) * w;
             multiply(first, from..from + values.len(), matrix, width, &mut sums)?;
-            let lines = sums.chunks_exact_mut(w * width).zip(values.chunks_exact_mut(w));
-            for (row, (sums, values)) in rows.zip(lines) {
-                for (product, resize) in &deeper {
-                    resize.row(product, row / h, row % h, &mut between, |x, low, high, weight| {
-                        add_lerp(&mut sums[x * width..][..width], low, high, weight);
-                    });
-                }
-                for (result, sums) in values.iter_mut().zip(sums.chunks_exact(width)) {
-                    *result = value(sums);
-                }
-            }
+            on_vectors(
+                isa,
+                #[inline(always)]
+                || {
+                    let lines = sums.chunks_exact_mut(w * width).zip(values.chunks_exact_mut(w));
+                    for (row, (sums, values)) in rows.zip(lines) {
+                        for (product, resize) in &deeper {
+                            resize.row(product, row / h, row % h, &mut between, |x, low, high, weight| {
+                                add_lerp(&mut sums[x * width..][..width], low, high, weight);
+                            });
+                        }
+                        for (result, sums) in values.iter_mut().zip(sums.chunks_exact(width)) {
+                            *result = value(sums);
+                        }
+                    }
+                },
+            );
             scratch.give_back(sums);
             Ok(())
         })?;

@@ -5,6 +5,8 @@ use rayon::prelude::*;
 use super::bilinear::{Resize, lerp};
 use super::{Layer, Rows};
 use crate::engine::FeatureMap;
+use crate::isa::Isa;
+use crate::vectors::{add_up, on_vectors};
 
 /// One map on its way into the rows.
 enum Source<'a> {
@@ -89,28 +91,19 @@ fn mean_row(
 ) {
     let &FeatureMap { h, w, c, .. } = map;
     let reach = patch / 2;
-    let source = |row: usize| &map.data[(image * h + row) * w * c..][..w * c];
-
-    let (top, bottom) = (y.saturating_sub(reach), (y + reach + 1).min(h));
-    sums.clear();
-    sums.extend_from_slice(source(top));
-    for row in top + 1..bottom {
-        add(sums, source(row));
-    }
-    let scale = 1.0 / (patch * patch) as f32;
-    for x in 0..w {
-        let (left, right) = (x.saturating_sub(reach), (x + reach + 1).min(w));
-        let out = &mut out[x * stride..][..c];
-        out.copy_from_slice(&sums[left * c..][..c]);
-        for column in left + 1..right {
-            add(out, &sums[column * c..][..c]);
-        }
-        out.iter_mut().for_each(|value| *value *= scale);
-    }
-}
-
-fn add(sums: &mut [f32], values: &[f32]) {
-    for (sum, value) in sums.iter_mut().zip(values) {
-        *sum += value;
-    }
+    let around = |at: usize, end: usize| at.saturating_sub(reach)..(at + reach + 1).min(end);
+    sums.resize(w * c, 0.0);
+    on_vectors(
+        Isa::detect().unwrap_or(Isa::Portable),
+        #[inline(always)]
+        || {
+            let source = |row: usize| &map.data[(image * h + row) * w * c..][..w * c];
+            add_up(sums, around(y, h).map(source), 1.0);
+            let scale = 1.0 / (patch * patch) as f32;
+            for x in 0..w {
+                let column = |column: usize| &sums[column * c..][..c];
+                add_up(&mut out[x * stride..][..c], around(x, w).map(column), scale);
+            }
+        },
+    );
 }
