@@ -343,6 +343,9 @@ impl<'a, const RESIDUAL: bool, const CAPPED: bool> Unfinished<'a, RESIDUAL, CAPP
             } else {
                 Avx512Bf16::store(self.output, values[0]);
             }
+            // The same pixel of the next block lies beside it, and is finished after as many strips as there are.
+            let next: *const bf16 = if RESIDUAL { self.residual } else { self.output };
+            _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(BLOCK).cast());
             self.output = self.output.wrapping_add(panel.output.pixel);
             self.residual = self.residual.wrapping_add(panel.residual.pixel);
             self.sums = self.sums.wrapping_add(BLOCK);

@@ -28,6 +28,14 @@ pub type Multiplied<'a> = (&'a FeatureMap, &'a PackedB<f32>);
 /// before they leave its cache, take half a MiB.
 const POSITIONS: usize = 128;
 
+/// Elements from row to row of products that are `width` wide: whole lines, and one more, so that the rows of a tile, which the
+/// kernels write side by side, do not fall onto the same set of the first cache.
+fn pitch(width: usize) -> usize {
+    width.next_multiple_of(LINE) + LINE
+}
+
+const LINE: usize = 64 / size_of::<f32>();
+
 /// Memory for products, kept from call to call: fresh memory would cost more than what is computed in it.
 #[derive(Debug, Default)]
 pub struct Scratch(Mutex<Vec<Vec<f32>>>);
@@ -74,15 +82,16 @@ pub fn multiply_and_reduce(
     if width == 0 {
         return Err(PatchError::ZeroDimension("the width of a matrix"));
     }
+    let pitch = pitch(width);
     let (isa, threads) = (Isa::detect().unwrap_or(Isa::Portable), rayon::current_num_threads());
     Team::gather(threads, |team| {
         let mut deeper: Vec<(Vec<f32>, Resize)> = Vec::with_capacity(maps.len() - 1);
         for (map, matrix) in &maps[1..] {
             let positions = images.len() * map.h * map.w;
-            let mut product = scratch.take(positions * width);
+            let mut product = scratch.take(positions * pitch);
             in_bands(
                 team,
-                &mut product[..positions * width],
+                &mut product[..positions * pitch],
                 positions,
                 POSITIONS,
                 |band, product| {
@@ -91,33 +100,33 @@ pub fn multiply_and_reduce(
                         map,
                         from + band.start..from + band.end,
                         matrix,
-                        width,
+                        [width, pitch],
                         product,
                     )?)
                 },
             )?;
-            deeper.push((product, Resize::new([map.h, map.w, width], [h, w])));
+            deeper.push((product, Resize::new([map.h, map.w, pitch], [h, w])));
         }
         let rows = images.len() * h;
         let mut values = vec![0.0; rows * w];
         in_bands(team, &mut values, rows, (POSITIONS / w).max(1), |rows, values| {
-            let mut sums = scratch.take(values.len() * width);
+            let mut sums = scratch.take(values.len() * pitch);
             let mut between = Vec::new();
             let from = (images.start * h + rows.start) * w;
-            multiply(first, from..from + values.len(), matrix, width, &mut sums)?;
+            multiply(first, from..from + values.len(), matrix, [width, pitch], &mut sums)?;
             on_vectors(
                 isa,
                 #[inline(always)]
                 || {
-                    let lines = sums.chunks_exact_mut(w * width).zip(values.chunks_exact_mut(w));
+                    let lines = sums.chunks_exact_mut(w * pitch).zip(values.chunks_exact_mut(w));
                     for (row, (sums, values)) in rows.zip(lines) {
                         for (product, resize) in &deeper {
                             resize.row(product, row / h, row % h, &mut between, |x, low, high, weight| {
-                                add_lerp(&mut sums[x * width..][..width], low, high, weight);
+                                add_lerp(&mut sums[x * pitch..][..width], low, high, weight);
                             });
                         }
-                        for (result, sums) in values.iter_mut().zip(sums.chunks_exact(width)) {
-                            *result = value(sums);
+                        for (result, sums) in values.iter_mut().zip(sums.chunks_exact(pitch)) {
+                            *result = value(&sums[..width]);
                         }
                     }
                 },
@@ -162,15 +171,16 @@ fn in_bands(
     results.collect()
 }
 
-/// Some positions of a map, times a matrix that is to have `width` columns.
+/// Some positions of a map, times a matrix that is to have `width` columns, into rows that are `pitch` apart.
 fn multiply(
     map: &FeatureMap,
     positions: Range<usize>,
     matrix: &PackedB<f32>,
-    width: usize,
+    [width, pitch]: [usize; 2],
     product: &mut [f32],
 ) -> Result<(), GemmError> {
     let (rows, c) = (positions.len(), map.c);
     let input = MatRef::new(&map.data[positions.start * c..positions.end * c], rows, c)?;
-    gemm_packed_alone(input, matrix, MatMut::new(product, rows, width)?, Accumulate::Overwrite)
+    let product = MatMut::with_strides(product, rows, width, pitch, 1)?;
+    gemm_packed_alone(input, matrix, product, Accumulate::Overwrite)
 }
