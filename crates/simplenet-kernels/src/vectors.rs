@@ -50,9 +50,13 @@ pub(crate) fn add_up<'a>(out: &mut [f32], sources: impl Iterator<Item = &'a [f32
         *chunk = sums.map(|sum| sum * scale);
     }
     let done = chunks.len() * CHUNK;
-    for (index, value) in rest.iter_mut().enumerate() {
-        let mut sources = sources.clone().map(|source| source[done + index]);
-        let first = sources.next().unwrap_or(0.0);
-        *value = scale * sources.fold(first, |sum, value| sum + value);
+    let mut sources = sources.map(|source| &source[done..]);
+    match sources.next() {
+        Some(first) => rest.copy_from_slice(first),
+        None => rest.fill(0.0),
     }
+    for source in sources {
+        rest.iter_mut().zip(source).for_each(|(sum, value)| *sum += value);
+    }
+    rest.iter_mut().for_each(|sum| *sum *= scale);
 }

@@ -145,7 +145,7 @@ impl<P> Pixels<P> {
 ///
 /// # Safety (of every function that takes one)
 /// From the window of each of the region's pixels on, `terms` elements can be read at each of `pieces`; from each block's
-/// weights on, that many terms of a whole block; `bias` holds all channels of the blocks, rounded up to whole vectors; at each
+/// weights on, that many terms of a whole block; `bias` holds all channels of whole blocks; at each
 /// pixel the blocks' channels can be written at the output and read at the residual.
 pub(super) struct Panel<'a, T> {
     pub(super) region: Region,
