@@ -1,5 +1,6 @@
 //! What the processor's arithmetic does at most, measured: the yardstick beside which timings stand.
 
+#[cfg(target_arch = "x86_64")]
 use std::hint::black_box;
 use std::time::Instant;
 

@@ -59,6 +59,10 @@ mod depthwise;
 mod kernels;
 mod lanes;
 mod pack;
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "only x86-64 has kernels that take panels")
+)]
 mod panel;
 mod plan;
 mod pool;

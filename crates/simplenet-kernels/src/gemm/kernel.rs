@@ -85,10 +85,6 @@ pub enum Chosen<T> {
     /// Factors packed as their own type; those of [`Precision::Bf16`] rounded on the way.
     Plain(Kernel<T>),
     /// Factors packed as bf16.
-    #[cfg_attr(
-        not(target_arch = "x86_64"),
-        expect(dead_code, reason = "only x86-64 has bf16 kernels")
-    )]
     Bf16(Kernel<T, bf16>),
 }
 
