@@ -202,9 +202,9 @@ pub(crate) unsafe fn repeat_tall(row: *const f32) {
 /// Elements that are fetched for every piece with `FETCH`, into the L2 cache: five lines.
 pub(crate) const FETCHED: usize = 5 * 64 / size_of::<bf16>();
 
-/// A loop over pieces, whose offset stands in `piece`, in assembly as a whole: the loads of tiles leave no room for others, which
-/// would fetch addresses back from the stack. With `fetch` lines are fetched between the instructions: all at once they would
-/// hold up the loads that follow them, which wait for the same few buffers.
+/// A loop over pieces, whose offset stands in `piece`, in assembly as a whole: addresses stay in registers whatever surrounds it.
+/// With `fetch` lines are fetched between the instructions: all at once they would hold up the loads that follow them, which wait
+/// for the same few buffers.
 macro_rules! for_pieces {
     ($fetch:expr, $ahead:expr, $factors:ident, [$($instruction:expr),+ $(,)?], [$($step:expr),+ $(,)?], $($operands:tt)+) => {
         if $fetch {

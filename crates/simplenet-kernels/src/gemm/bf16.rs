@@ -64,7 +64,6 @@ pub(super) fn kernel(isa: Isa) -> Kernel<f32, bf16> {
         blocking: BLOCKING,
         rows_run: run,
         columns_run: run,
-        fetching: (isa == Isa::Amx).then_some((fetching_tiles, amx::FETCHED / CHUNK)),
         pack_left,
         pack_right,
         around: (isa == Isa::Amx).then_some([set_up, amx::release]),
@@ -105,31 +104,6 @@ unsafe fn vectors(k: usize, a: *const bf16, b: *const bf16, c: *mut f32, c_row_s
 
 /// 32 rows × 32 columns in tiles, which are set up for them. They begin with what is added to, and go where it lies.
 unsafe fn tiles(k: usize, a: *const bf16, b: *const bf16, c: *mut f32, c_row_stride: usize, add: bool) {
-    in_tiles::<false>(k, a, b, c, c_row_stride, add, std::ptr::null());
-}
-
-unsafe fn fetching_tiles(
-    k: usize,
-    a: *const bf16,
-    b: *const bf16,
-    c: *mut f32,
-    c_row_stride: usize,
-    add: bool,
-    ahead: *const bf16,
-) {
-    in_tiles::<true>(k, a, b, c, c_row_stride, add, ahead);
-}
-
-#[inline(always)]
-unsafe fn in_tiles<const FETCH: bool>(
-    k: usize,
-    a: *const bf16,
-    b: *const bf16,
-    c: *mut f32,
-    c_row_stride: usize,
-    add: bool,
-    ahead: *const bf16,
-) {
     let sums = SumsAt {
         at: c,
         pitch: c_row_stride,
@@ -146,7 +120,7 @@ unsafe fn in_tiles<const FETCH: bool>(
         right: [b, b.add(2 * LANES)],
         right_pitch: 2 * COLS,
     };
-    amx::multiply_add::<2, false, FETCH>(&factors, ahead);
+    amx::multiply_add::<2, false, false>(&factors, std::ptr::null());
     amx::store::<2>(sums);
 }
 

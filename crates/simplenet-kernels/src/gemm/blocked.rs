@@ -121,34 +121,14 @@ fn block<T: Real, P: Send + Sync>(
                 let col = col_panel * kernel.cols;
                 // SAFETY: the panel lies inside the packed B.
                 let right = unsafe { b.buffer.as_ptr().add(b.offset(&ks, col_panel)) };
-                // The next panel follows it.
-                let next = right.wrapping_add(terms * kernel.cols);
-                let end = match col_panel + 1 < cols.end {
-                    true => next.wrapping_add(terms * kernel.cols),
-                    false => next,
-                };
                 for (place, row_panel) in band.clone().enumerate() {
                     let row = row_panel * kernel.rows;
                     // SAFETY: the panels are packed; a full tile inside C is written there, others are made here and
                     // only their part inside C is copied.
                     unsafe {
                         let left = left.as_ptr().add(place * panel);
-                        let run = |c, stride| match kernel.fetching {
-                            Some((run, of_each)) if next.wrapping_add(place * terms * of_each) < end => {
-                                run(
-                                    terms,
-                                    left,
-                                    right,
-                                    c,
-                                    stride,
-                                    add,
-                                    next.wrapping_add(place * terms * of_each),
-                                );
-                            }
-                            _ => run(terms, left, right, c, stride, add),
-                        };
                         if row + kernel.rows <= m && col + kernel.cols <= n && out.col_stride == 1 {
-                            run(out.place(row, col), out.row_stride);
+                            run(terms, left, right, out.place(row, col), out.row_stride, add);
                             continue;
                         }
                         let mut tile = [T::default(); MAX_TILE];
@@ -156,7 +136,7 @@ fn block<T: Real, P: Send + Sync>(
                         if add {
                             out.read(&mut tile, kernel.cols, (row, col), size);
                         }
-                        run(tile.as_mut_ptr(), kernel.cols);
+                        run(terms, left, right, tile.as_mut_ptr(), kernel.cols, add);
                         out.write(&tile, kernel.cols, (row, col), size);
                     }
                 }

@@ -51,9 +51,6 @@ pub(super) enum Layout {
 /// B (`[k][cols]`).
 pub(super) type Run<T, P> = unsafe fn(usize, *const P, *const P, *mut T, usize, bool);
 
-/// `run(k, a, b, c, c_row_stride, add, ahead)`: as [`Run`], and fetches what lies ahead meanwhile. Any address will do.
-pub(super) type FetchingRun<T, P> = unsafe fn(usize, *const P, *const P, *mut T, usize, bool, *const P);
-
 /// `pack_left(a, rows, ks, height, out)`: see [`pack_left`].
 pub(super) type PackLeft<T, P> = unsafe fn(&MatRef<'_, T>, Range<usize>, Range<usize>, usize, *mut P);
 
@@ -70,9 +67,6 @@ pub struct Kernel<T, P = T> {
     pub(super) blocking: Blocking,
     pub(super) rows_run: Run<T, P>,
     pub(super) columns_run: Run<T, P>,
-    /// For a kernel that is faster than memory: it takes the place of both while the next panel of B is fetched, and fetches so
-    /// many elements for each of k.
-    pub(super) fetching: Option<(FetchingRun<T, P>, usize)>,
     pub(super) pack_left: PackLeft<T, P>,
     pub(super) pack_right: PackRight<T, P>,
     /// What a thread calls before its first run, and after its last: for registers that are set up once for many tiles.
@@ -141,7 +135,6 @@ pub(super) fn kernel_f32(isa: Isa) -> Kernel<f32> {
             blocking: PLAIN,
             rows_run: x86::f32_avx512::<ROW_PITCH, 1>,
             columns_run: x86::f32_avx512::<1, 14>,
-            fetching: None,
             pack_left,
             pack_right,
             around: None,
@@ -153,7 +146,6 @@ pub(super) fn kernel_f32(isa: Isa) -> Kernel<f32> {
             blocking: PLAIN,
             rows_run: x86::f32_avx2::<ROW_PITCH, 1>,
             columns_run: x86::f32_avx2::<1, 6>,
-            fetching: None,
             pack_left,
             pack_right,
             around: None,
@@ -164,7 +156,6 @@ pub(super) fn kernel_f32(isa: Isa) -> Kernel<f32> {
             blocking: PLAIN,
             rows_run: portable::<f32, 4, 8, ROW_PITCH, 1>,
             columns_run: portable::<f32, 4, 8, 1, 4>,
-            fetching: None,
             pack_left,
             pack_right,
             around: None,
@@ -182,7 +173,6 @@ pub(super) fn kernel_f64(isa: Isa) -> Kernel<f64> {
             blocking: PLAIN,
             rows_run: x86::f64_avx512::<ROW_PITCH, 1>,
             columns_run: x86::f64_avx512::<1, 8>,
-            fetching: None,
             pack_left,
             pack_right,
             around: None,
@@ -194,7 +184,6 @@ pub(super) fn kernel_f64(isa: Isa) -> Kernel<f64> {
             blocking: PLAIN,
             rows_run: x86::f64_avx2::<ROW_PITCH, 1>,
             columns_run: x86::f64_avx2::<1, 4>,
-            fetching: None,
             pack_left,
             pack_right,
             around: None,
@@ -205,7 +194,6 @@ pub(super) fn kernel_f64(isa: Isa) -> Kernel<f64> {
             blocking: PLAIN,
             rows_run: portable::<f64, 4, 8, ROW_PITCH, 1>,
             columns_run: portable::<f64, 4, 8, 1, 4>,
-            fetching: None,
             pack_left,
             pack_right,
             around: None,
