@@ -51,7 +51,8 @@ impl TileConfig {
     }
 }
 
-/// Where sums of one or two groups of rows and 32 columns lie: row after row, the second group after [`ROWS`] rows.
+/// Where sums lie, of one or two groups of rows and 32 columns or of four and 16: row after row, each group [`ROWS`] rows after the
+/// one before.
 #[derive(Clone, Copy)]
 pub(crate) struct SumsAt {
     pub(crate) at: *mut f32,
@@ -89,13 +90,16 @@ pub(crate) struct TallFactors<'a> {
 /// Elements of a piece of the right factor: of 32 columns.
 pub(crate) const RIGHT_PIECE: usize = TERMS * 32;
 
+// What the loops below step by.
+const _: () = assert!(RIGHT_PIECE * size_of::<bf16>() == 2048 && FETCHED * size_of::<bf16>() == 320);
+
 /// Sets this thread's registers up for groups of 1 to 16 rows; the second may be empty. Takes as long as six products.
 /// Nothing but the code here uses the registers, so they keep what they hold from one function to the next.
 ///
 /// # Safety
 /// The processor has AMX and the process may use it.
 pub(crate) unsafe fn configure(rows: [usize; 2]) {
-    debug_assert!((1..=ROWS).contains(&rows[0]) && rows[1] <= ROWS);
+    assert!((1..=ROWS).contains(&rows[0]) && rows[1] <= ROWS);
     let config = TileConfig::new(rows);
     // SAFETY: reads 64 bytes.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, readonly)) };
@@ -275,7 +279,7 @@ pub(crate) unsafe fn multiply_add<const GROUPS: usize, const ONCE: bool, const F
             )
         };
     }
-    debug_assert!(!factors.pieces.is_empty());
+    assert!(!factors.pieces.is_empty(), "the loop ends after its last piece");
     // SAFETY: the caller's promise.
     unsafe {
         if GROUPS == 2 && ONCE {
@@ -306,7 +310,7 @@ pub(crate) unsafe fn multiply_add<const GROUPS: usize, const ONCE: bool, const F
 /// As for [`multiply_add`], with groups of equally many rows.
 #[inline(always)]
 pub(crate) unsafe fn multiply_add_tall<const FETCH: bool>(factors: &TallFactors<'_>, ahead: *const bf16) {
-    debug_assert!(!factors.pieces.is_empty());
+    assert!(!factors.pieces.is_empty(), "the loop ends after its last piece");
     // SAFETY: the caller's promise.
     unsafe {
         for_pieces!(FETCH, ahead, factors, [

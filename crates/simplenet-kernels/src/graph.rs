@@ -10,6 +10,9 @@ use thiserror::Error;
 /// No image is as wide, and sizes stay far from what a pointer counts.
 const MOST_PADDING: usize = 1 << 16;
 
+/// Of a pooling, whose padding is smaller.
+const LARGEST_WINDOW: usize = 1 << 16;
+
 /// A value of a [`Graph`]: 0 is the input image, `i + 1` is the output of node `i`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueId(pub usize);
@@ -175,6 +178,14 @@ pub enum GraphError {
         /// Width of the image.
         width: usize,
     },
+    /// The values of one image are more than memory holds.
+    #[error("an input of {height}×{width} makes more values than memory holds")]
+    TooLarge {
+        /// Height of the image.
+        height: usize,
+        /// Width of the image.
+        width: usize,
+    },
 }
 
 impl Graph {
@@ -234,6 +245,8 @@ impl Graph {
         let channels = self.known(pool.input)?;
         equal(node, "stride (at least 1)", pool.stride, pool.stride.max(1))?;
         equal(node, "kernel (at least 1)", pool.kernel, pool.kernel.max(1))?;
+        let kernel = pool.kernel.min(LARGEST_WINDOW);
+        equal(node, "kernel of a pooling (at most 65536)", pool.kernel, kernel)?;
         if let Padding::Symmetric(padding) = pool.padding {
             // Otherwise some windows would hold nothing but padding, which has no maximum.
             let most = pool.kernel - 1;

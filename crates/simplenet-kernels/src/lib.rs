@@ -9,7 +9,7 @@
 //! them use, chosen once at run time (`SIMPLENET_ISA` forces one).
 //!
 //! Every kernel stands beside a slow, plain reference it is tested against, and gives the same bytes for any number of
-//! threads: work is split by size, never by thread count, and a sum is never split. On a GPU (feature `cuda`) the sums of
+//! threads: however work is shared out, how a sum is made depends on sizes alone. On a GPU (feature `cuda`) the sums of
 //! convolutions on matrix units are split by the number of its processors: the same bytes every time, and others on another
 //! model.
 //!

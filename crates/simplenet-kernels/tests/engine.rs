@@ -626,3 +626,32 @@ fn a_pooling_that_would_see_only_padding_is_refused() {
     assert!(!pool(3, 0, 1));
     assert!(!pool(0, 1, 0));
 }
+
+#[test]
+fn what_no_memory_holds_is_refused() {
+    let pool = MaxPool {
+        input: ValueId::INPUT,
+        kernel: 1 << 32,
+        stride: 1,
+        padding: Padding::Symmetric((1 << 32) - 1),
+    };
+    assert!(Graph::new(1).max_pool(pool).is_err());
+
+    let mut graph = Graph::new(1);
+    let mut value = ValueId::INPUT;
+    for _ in 0..256 {
+        let wider = Conv {
+            padding: Padding::Symmetric(1 << 16),
+            ..conv(value, (1, 1), 1, 1, 1)
+        };
+        value = graph.conv(wider).expect("each for itself is allowed");
+    }
+    for isa in Isa::supported() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let config = EngineConfig { precision, isa };
+            let engine = Engine::compile(&graph, &[value], config).expect("the output exists");
+            let too_large = EngineError::Graph(GraphError::TooLarge { height: 1, width: 1 });
+            assert_eq!(engine.run(&[0.0], [1, 1, 1, 1]), Err(too_large), "{isa} {precision:?}");
+        }
+    }
+}

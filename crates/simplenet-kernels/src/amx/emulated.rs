@@ -52,10 +52,24 @@ impl State {
         u16::from_le_bytes([self.config[16 + 2 * tile], self.config[17 + 2 * tile]]).into()
     }
 
+    /// Whether the processor takes this configuration: palette 1, eight tiles at most, each with rows and columns or with neither.
+    fn is_configured(&self) -> bool {
+        let tile = |tile| (self.rows(tile), self.row_bytes(tile));
+        self.config[0] == 1
+            && self.config[1..16].iter().all(|&byte| byte == 0)
+            && (0..8)
+                .map(tile)
+                .all(|(rows, bytes)| rows <= 16 && bytes <= ROW && (rows == 0) == (bytes == 0))
+            && (8..16).map(tile).all(|tile| tile == (0, 0))
+    }
+
     /// `tdpbf16ps`: sums += pairs of `left` times pairs of `right`. False where the shapes do not fit.
     fn multiply(&mut self, sums: usize, left: usize, right: usize) -> bool {
         let (pairs, columns) = (self.row_bytes(left) / 4, self.row_bytes(sums) / 4);
-        let fits = self.rows(sums) == self.rows(left)
+        let fits = sums != left
+            && sums != right
+            && left != right
+            && self.rows(sums) == self.rows(left)
             && pairs == self.rows(right)
             && self.row_bytes(sums) == self.row_bytes(right);
         let value = |tile: &[u8; TILE], at: usize| bf16::from_le_bytes([tile[at], tile[at + 1]]).to_f32();
@@ -122,7 +136,7 @@ extern "C" fn emulate(_signal: i32, _info: *mut libc::siginfo_t, context: *mut l
             (0xc4, 0x49, 0, true) => {
                 state.tiles = [[0; TILE]; 8];
                 copy_nonoverlapping(row(0), state.config.as_mut_ptr(), 64);
-                true
+                state.is_configured()
             }
             // tilerelease
             (0xc4, 0x49, 0, false) => {

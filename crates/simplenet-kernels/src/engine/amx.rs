@@ -155,24 +155,24 @@ unsafe fn for_pieces<const RESIDUAL: bool, const CAPPED: bool>(
     }
 }
 
-/// Sums of one or two groups and both vectors.
+/// Sums of `N` groups, one or two, and both vectors.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
-unsafe fn multiply<const GROUPS: usize, const ONCE: bool, const RESIDUAL: bool, const CAPPED: bool>(
+unsafe fn multiply<const N: usize, const ONCE: bool, const RESIDUAL: bool, const CAPPED: bool>(
     work: &Work<'_>,
     ahead: &mut Ahead,
     before: &mut Unfinished<'_, RESIDUAL, CAPPED>,
 ) {
     match ahead.is_due() {
-        true => multiply_wide::<GROUPS, ONCE, true, RESIDUAL, CAPPED>(work, ahead, before),
-        false => multiply_wide::<GROUPS, ONCE, false, RESIDUAL, CAPPED>(work, ahead, before),
+        true => multiply_wide::<N, ONCE, true, RESIDUAL, CAPPED>(work, ahead, before),
+        false => multiply_wide::<N, ONCE, false, RESIDUAL, CAPPED>(work, ahead, before),
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]
 unsafe fn multiply_wide<
-    const GROUPS: usize,
+    const N: usize,
     const ONCE: bool,
     const FETCH: bool,
     const RESIDUAL: bool,
@@ -182,8 +182,8 @@ unsafe fn multiply_wide<
     ahead: &mut Ahead,
     before: &mut Unfinished<'_, RESIDUAL, CAPPED>,
 ) {
-    amx::repeat::<GROUPS>(work.bias);
-    let left = [0, GROUPS - 1].map(|group| work.input(group));
+    amx::repeat::<N>(work.bias);
+    let left = [0, N - 1].map(|group| work.input(group));
     let (left_pitch, right_pitch) = (work.panel.input.pixel, 2 * LANES);
     let (mut right, mut fetched) = (work.weights, ahead.at);
     for_pieces(work.panel.pieces, before, |pieces| {
@@ -194,14 +194,14 @@ unsafe fn multiply_wide<
             right: [right, right.wrapping_add(TILE)],
             right_pitch,
         };
-        amx::multiply_add::<GROUPS, ONCE, FETCH>(&factors, fetched);
+        amx::multiply_add::<N, ONCE, FETCH>(&factors, fetched);
         right = right.wrapping_add(pieces.len() * RIGHT_PIECE);
         if FETCH {
             fetched = fetched.wrapping_add(pieces.len() * amx::FETCHED);
         }
     });
     ahead.at = fetched;
-    amx::store::<GROUPS>(SumsAt {
+    amx::store::<N>(SumsAt {
         at: work.sums,
         pitch: BLOCK,
     });

@@ -65,9 +65,10 @@ impl<T> Drop for AlignedBuffer<T> {
 }
 
 fn layout<T>(len: usize) -> Layout {
-    let bytes = (len * size_of::<T>()).max(1);
+    let bytes = len.saturating_mul(size_of::<T>()).max(1);
     let alignment = if bytes >= HUGE_PAGE { HUGE_PAGE } else { 64 };
-    let layout = Layout::from_size_align(bytes.next_multiple_of(alignment), alignment);
+    let whole = bytes.checked_next_multiple_of(alignment);
+    let layout = whole.and_then(|bytes| Layout::from_size_align(bytes, alignment).ok());
     layout.expect("no buffer is longer than the address space")
 }
 

@@ -5,8 +5,8 @@
 //! while the unit is at the next strip.
 //!
 //! A strip's shape is a matter of what it reads more than once. Groups that lie below each other share rows of their windows,
-//! so with larger kernels four of them meet one vector of channels at a time, and weights, which then come from the L2 cache,
-//! come half as often. With 1×1 kernels nothing is shared, and two groups meet two vectors.
+//! so with larger kernels of stride 1 four of them meet one vector of channels at a time, and weights, which then come from the L2
+//! cache, come half as often. With 1×1 kernels nothing is shared, and with strides little: there two groups meet two vectors.
 
 use std::ops::Range;
 
@@ -28,7 +28,7 @@ pub(super) struct Region {
 }
 
 impl Region {
-    /// Groups of up to `widest` pixels. Of even number in a row, so that a row without another below it makes pairs.
+    /// Groups of up to `widest` pixels. Of even number where that comes out, so that a row without another below it makes pairs.
     pub(super) fn new(rows: Range<usize>, pixels: usize, widest: usize, tall: bool) -> Region {
         let groups = match pixels <= widest {
             true => 1,

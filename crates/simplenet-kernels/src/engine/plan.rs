@@ -37,9 +37,11 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Elements, padding included.
+    /// Elements, padding included. What no memory holds does not come out small.
     pub(super) fn len(&self) -> usize {
-        (self.top + self.height + self.bottom) * self.row + self.slack
+        (self.top + self.height + self.bottom)
+            .saturating_mul(self.row)
+            .saturating_add(self.slack)
     }
 
     /// Where the pixel at row `y` and column `x` of the value begins.
@@ -90,12 +92,19 @@ pub(super) struct Plan {
     pub(super) products: usize,
 }
 
+/// Elements of all values of an image, at most: more than any memory holds, and far from what a pointer counts.
+const MOST: usize = 1 << (usize::BITS - 16);
+
 impl Plan {
     /// # Errors
-    /// [`GraphError::TooSmall`] or a residual of another size.
+    /// [`GraphError::TooSmall`], [`GraphError::TooLarge`] or a residual of another size.
     pub(super) fn new<T: Element>(network: &Network<T>, height: usize, width: usize) -> Result<Plan, GraphError> {
         let mut places = sizes(network, height, width)?;
         pad(network, &mut places);
+        let all = places.iter().fold(0_usize, |all, place| all.saturating_add(place.len()));
+        if all > MOST {
+            return Err(GraphError::TooLarge { height, width });
+        }
         let bands = bands::find(network, &places);
         let arena = allocate(network, &bands, &mut places);
         let steps = network
@@ -208,7 +217,7 @@ fn pad<T>(network: &Network<T>, places: &mut [Place]) {
     }
     for place in places {
         place.slack = network.kernels.panel.as_ref().map_or(0, |panel| panel.terms);
-        place.row = (place.left + place.width + place.right) * place.pixel;
+        place.row = (place.left + place.width + place.right).saturating_mul(place.pixel);
         // Windows have pixels of several rows, which then do not fall onto the same few sets of the L1 cache.
         let line = 64 / size_of::<T>();
         if place.left + place.right > 0 && place.pixel.is_multiple_of(line) && (place.row / line).is_multiple_of(2) {

@@ -165,6 +165,7 @@ pub(super) enum Cut<'a> {
 
 /// What of a step can be cut.
 pub(super) struct Extent {
+    /// Of the output, or stacks of as many as a kernel takes at once.
     pub(super) rows: usize,
     /// At most, so that a task keeps what it reads in its cache.
     pub(super) rows_per_chunk: usize,
@@ -268,7 +269,7 @@ impl<T: Element> Network<T> {
             h: place.height,
             w: place.width,
             c: channels,
-            data: Vec::with_capacity(batch * place.height * place.width * channels),
+            data: Vec::with_capacity(batch.saturating_mul(place.height * place.width * channels)),
         }
     }
 
@@ -372,7 +373,7 @@ impl<T: Element> Network<T> {
             cut.for_each(tasks.count(), |task| {
                 let (job, chunk, _) = tasks.at(task);
                 let (output, arena) = (&jobs[job].outputs[index], arenas[job]);
-                debug_assert_eq!(output.len, place.height * place.width * channels);
+                assert_eq!(output.len, place.height * place.width * channels);
                 for y in part(place.height, tasks.chunks, chunk) {
                     for x in 0..place.width {
                         // SAFETY: the pixel lies in the arena, and nothing writes there between two steps; each task has

@@ -28,10 +28,10 @@ pub type Multiplied<'a> = (&'a FeatureMap, &'a PackedB<f32>);
 /// before they leave its cache, take half a MiB.
 const POSITIONS: usize = 128;
 
-/// Elements from row to row of products that are `width` wide: whole lines, and one more, so that the rows of a tile, which the
-/// kernels write side by side, do not fall onto the same set of the first cache.
+/// Elements from row to row of products that are `width` wide: lines of odd number, so that the rows of a tile, which the kernels
+/// write side by side, do not fall onto the same few sets of the first cache.
 fn pitch(width: usize) -> usize {
-    width.next_multiple_of(LINE) + LINE
+    (width.div_ceil(LINE) | 1) * LINE
 }
 
 const LINE: usize = 64 / size_of::<f32>();
