@@ -38,54 +38,107 @@ pub(super) struct DepthwiseRow<T> {
 /// Runs one row.
 #[inline(always)]
 pub(super) unsafe fn depthwise<L: Lanes>(row: &DepthwiseRow<L::Element>) {
-    // The usual sizes as constants, so that the loops over taps unroll.
-    match row.kernel {
-        3 => with_kernel::<L>(row, 3),
-        5 => with_kernel::<L>(row, 5),
-        kernel => with_kernel::<L>(row, kernel),
+    match (row.kernel, row.stride) {
+        (3, 1) => in_strips::<L, 3, 1>(row),
+        (3, 2) => in_strips::<L, 3, 2>(row),
+        (5, 1) => in_strips::<L, 5, 1>(row),
+        (5, 2) => in_strips::<L, 5, 2>(row),
+        _ => (0..row.pixels).for_each(|pixel| one::<L>(row, pixel)),
     }
 }
 
+/// Kernels of `K` × `K` with stride `S`: the usual ones.
 #[inline(always)]
-unsafe fn with_kernel<L: Lanes>(row: &DepthwiseRow<L::Element>, kernel: usize) {
+unsafe fn in_strips<L: Lanes, const K: usize, const S: usize>(row: &DepthwiseRow<L::Element>) {
     let mut pixel = 0;
-    while row.pixels - pixel >= 7 {
-        strip::<L, 7>(row, kernel, pixel);
-        pixel += 7;
+    // Sides of images are mostly multiples of one of them.
+    if row.pixels.is_multiple_of(7) {
+        while pixel < row.pixels {
+            strip::<L, K, S, 7>(row, pixel);
+            pixel += 7;
+        }
+    }
+    while row.pixels - pixel >= 8 {
+        strip::<L, K, S, 8>(row, pixel);
+        pixel += 8;
+    }
+    if row.pixels - pixel >= 4 {
+        strip::<L, K, S, 4>(row, pixel);
+        pixel += 4;
     }
     while pixel < row.pixels {
-        strip::<L, 1>(row, kernel, pixel);
+        strip::<L, K, S, 1>(row, pixel);
         pixel += 1;
     }
 }
 
-/// `P` pixels: every weight that is loaded meets all of them.
+/// `P` pixels: every weight that is loaded meets all of them. Where inputs have to be widened, each is once for all windows that it
+/// is in; where the instruction that multiplies reads them from memory itself, that is faster.
 #[inline(always)]
-unsafe fn strip<L: Lanes, const P: usize>(row: &DepthwiseRow<L::Element>, kernel: usize, first: usize) {
-    let (low, high) = (L::splat(row.low), L::splat(row.high));
-    let step = row.stride * row.input_pixel;
+unsafe fn strip<L: Lanes, const K: usize, const S: usize, const P: usize>(
+    row: &DepthwiseRow<L::Element>,
+    first: usize,
+) {
     let mut weights = row.weights;
     for channel in (0..row.channels).step_by(L::LANES) {
         let mut sums = [L::load(row.bias.add(channel)); P];
-        let corner = row.input.add(first * step + channel);
-        for ky in 0..kernel {
-            for kx in 0..kernel {
-                let weight = L::load(weights);
-                weights = weights.add(L::LANES);
-                let input = corner.add(ky * row.input_row + kx * row.input_pixel);
-                for (pixel, sum) in sums.iter_mut().enumerate() {
-                    *sum = L::multiply_add(L::widen(input.add(pixel * step)), weight, *sum);
+        let mut input = row.input.add(first * S * row.input_pixel + channel);
+        for _ in 0..K {
+            let taps: [L::Vector; K] = std::array::from_fn(|tap| L::load(weights.add(tap * L::LANES)));
+            let value = |x: usize| L::widen(input.add(x * row.input_pixel));
+            if size_of::<L::Element>() == size_of::<f32>() {
+                for (tap, &weight) in taps.iter().enumerate() {
+                    for (pixel, sum) in sums.iter_mut().enumerate() {
+                        *sum = L::multiply_add(value(pixel * S + tap), weight, *sum);
+                    }
+                }
+            } else {
+                for x in 0..(P - 1) * S + K {
+                    let value = value(x);
+                    for (tap, &weight) in taps.iter().enumerate() {
+                        // The pixel whose window has `x` at this tap.
+                        if x >= tap && (x - tap).is_multiple_of(S) && (x - tap) / S < P {
+                            let sum = &mut sums[(x - tap) / S];
+                            *sum = L::multiply_add(value, weight, *sum);
+                        }
+                    }
                 }
             }
+            weights = weights.add(K * L::LANES);
+            input = input.add(row.input_row);
         }
         for (pixel, &sum) in sums.iter().enumerate() {
-            let mut value = sum;
-            if !row.residual.is_null() {
-                let residual = row.residual.add((first + pixel) * row.residual_stride + channel);
-                value = L::add(value, L::widen(residual));
-            }
-            let output = row.output.add((first + pixel) * row.output_stride + channel);
-            L::store(output, L::clamp(value, low, high));
+            finish::<L>(row, first + pixel, channel, sum);
         }
     }
+}
+
+/// One pixel, whatever kernel and stride are.
+#[inline(always)]
+unsafe fn one<L: Lanes>(row: &DepthwiseRow<L::Element>, pixel: usize) {
+    let mut weights = row.weights;
+    for channel in (0..row.channels).step_by(L::LANES) {
+        let mut sum = L::load(row.bias.add(channel));
+        let corner = row.input.add(pixel * row.stride * row.input_pixel + channel);
+        for y in 0..row.kernel {
+            for x in 0..row.kernel {
+                let value = L::widen(corner.add(y * row.input_row + x * row.input_pixel));
+                sum = L::multiply_add(value, L::load(weights), sum);
+                weights = weights.add(L::LANES);
+            }
+        }
+        finish::<L>(row, pixel, channel, sum);
+    }
+}
+
+/// Residual, activation and rounding of a vector of channels of a pixel.
+#[inline(always)]
+unsafe fn finish<L: Lanes>(row: &DepthwiseRow<L::Element>, pixel: usize, channel: usize, sum: L::Vector) {
+    let mut value = sum;
+    if !row.residual.is_null() {
+        let residual = row.residual.add(pixel * row.residual_stride + channel);
+        value = L::add(value, L::widen(residual));
+    }
+    let output = row.output.add(pixel * row.output_stride + channel);
+    L::store(output, L::clamp(value, L::splat(row.low), L::splat(row.high)));
 }

@@ -101,7 +101,9 @@ impl Plan {
     pub(super) fn new<T: Element>(network: &Network<T>, height: usize, width: usize) -> Result<Plan, GraphError> {
         let mut places = sizes(network, height, width)?;
         pad(network, &mut places);
-        let all = places.iter().fold(0_usize, |all, place| all.saturating_add(place.len()));
+        let all = places
+            .iter()
+            .fold(0_usize, |all, place| all.saturating_add(place.len()));
         if all > MOST {
             return Err(GraphError::TooLarge { height, width });
         }
