@@ -104,7 +104,13 @@ pub(crate) fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, Strin
             return Err("the key of a storage is not a string".to_string());
         };
         // Nothing else tells the size of an element; all tensors of a dictionary share the storages they list.
-        let size = *sizes.get(key.as_str()).ok_or("a storage belongs to no tensor")?;
+        let Some(&size) = sizes.get(key.as_str()) else {
+            return Err(
+                "it is in the format before torch 1.6 and holds more than a dictionary of tensors; save the state_dict alone, \
+                 or all of it again with a later torch"
+                    .to_string(),
+            );
+        };
         let count = bytes.get(start..).and_then(|rest| rest.first_chunk::<8>());
         let count = count
             .map(|count| u64::from_le_bytes(*count))

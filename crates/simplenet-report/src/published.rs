@@ -161,7 +161,7 @@ pub(crate) fn legend(sources: &BTreeSet<Source>) -> impl Iterator<Item = String>
 
 /// One decimal as in the paper, more where more were published.
 fn as_printed(value: f64) -> String {
-    let one = format!("{value:.1}");
     let all = value.to_string();
-    if all.len() > one.len() { all } else { one }
+    let decimals = all.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+    if decimals > 1 { all } else { format!("{value:.1}") }
 }

@@ -3,12 +3,15 @@
 //!
 //!     cargo run --release -p simplenet --example settings -- target/release/simplenet results/detector/settings.csv bottle=data/mvtec/bottle ...
 //!
+//! With `--pictures 10,30,100` before the sets it measures the default setting instead, on as many of the good pictures: three
+//! draws of each number, evenly spaced over the folder.
+//!
 //! Rows that are there are not measured again; settings of ResNet-18 are left out where its weights are not there. A set is
 //! a folder with train/good, test and ground_truth.
 #![expect(clippy::print_stderr, reason = "progress of an example")]
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -60,20 +63,60 @@ const HEADER: &str = "set,setting,arguments,images,train_seconds,file_mb,thresho
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let usage = "usage: settings PROGRAM OUT.csv [--pictures N,...] NAME=DIR...";
     let [program, out, sets @ ..] = &arguments[..] else {
-        bail!("usage: settings PROGRAM OUT.csv NAME=DIR...");
+        bail!(usage);
     };
-    let out = Path::new(out);
-    let mut rows = match std::fs::read_to_string(out) {
-        Ok(text) => text.lines().map(str::to_string).collect(),
-        Err(_) => vec![HEADER.to_string()],
+    let (counts, sets) = match sets {
+        [option, counts, sets @ ..] if option == "--pictures" => (Some(counts), sets),
+        sets => (None, sets),
     };
+    let counts: Option<Vec<usize>> = counts
+        .map(|counts| counts.split(',').map(str::parse).collect::<Result<_, _>>())
+        .transpose()
+        .context(usage)?;
+    let mut table = Table::open(program, Path::new(out));
     for set in sets {
         let (set, folder) = set.split_once('=').context("a set is NAME=DIR")?;
+        match &counts {
+            None => table.settings(set, folder)?,
+            Some(counts) => counts.iter().try_for_each(|&count| table.fewer(set, folder, count))?,
+        }
+    }
+    Ok(())
+}
+
+/// Rows, and the program that is measured.
+struct Table<'a> {
+    program: &'a str,
+    out: &'a Path,
+    rows: Vec<String>,
+}
+
+impl<'a> Table<'a> {
+    /// Goes on where the file ends, if there is one.
+    fn open(program: &'a str, out: &'a Path) -> Table<'a> {
+        let rows = match std::fs::read_to_string(out) {
+            Ok(text) => text.lines().map(str::to_string).collect(),
+            Err(_) => vec![HEADER.to_string()],
+        };
+        Table { program, out, rows }
+    }
+
+    fn has(&self, set: &str, name: &str) -> bool {
+        self.rows.iter().any(|row| row.starts_with(&format!("{set},{name},")))
+    }
+
+    fn push(&mut self, row: String) -> Result<()> {
+        eprintln!("{row}");
+        self.rows.push(row);
+        write_atomic(self.out, format!("{}\n", self.rows.join("\n")).as_bytes())?;
+        Ok(())
+    }
+
+    fn settings(&mut self, set: &str, folder: &str) -> Result<()> {
         for training in &TRAININGS {
-            let key = |name: &str| format!("{set},{name},");
-            let is_there = |name: &str| rows.iter().any(|row| row.starts_with(&key(name)));
-            let missing: Vec<_> = training.rows.iter().filter(|(name, _)| !is_there(name)).collect();
+            let missing: Vec<_> = training.rows.iter().filter(|(name, _)| !self.has(set, name)).collect();
             if missing.is_empty() {
                 continue;
             }
@@ -83,19 +126,45 @@ fn main() -> Result<()> {
             }
             let temporary = tempfile::tempdir()?;
             let file = temporary.path().join("part.simplenet");
-            let trained = train(program, folder, &file, training.arguments)
+            let trained = train(self.program, folder.as_ref(), &file, training.arguments)
                 .with_context(|| format!("{set}, {}", training.arguments.join(" ")))?;
             for (name, threshold) in missing {
-                let row =
-                    measure(program, folder, &file, &trained, threshold).with_context(|| format!("{set}, {name}"))?;
+                let row = measure(self.program, folder, &file, &trained, threshold)
+                    .with_context(|| format!("{set}, {name}"))?;
                 let arguments = [training.arguments, threshold].concat().join(" ");
-                rows.push(format!("{}{arguments},{row}", key(name)));
-                eprintln!("{}{row}", key(name));
-                write_atomic(out, format!("{}\n", rows.join("\n")).as_bytes())?;
+                self.push(format!("{set},{name},{arguments},{row}"))?;
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// The default setting on `count` good pictures, each draw beginning at another one.
+    fn fewer(&mut self, set: &str, folder: &str, count: usize) -> Result<()> {
+        const DRAWS: usize = 3;
+        let good = Path::new(folder).join("train/good");
+        let mut pictures: Vec<PathBuf> = std::fs::read_dir(&good)
+            .with_context(|| good.display().to_string())?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<Result<_>>()?;
+        pictures.sort();
+        for draw in 0..DRAWS {
+            let name = format!("{count} pictures draw {draw}");
+            if count >= pictures.len() || self.has(set, &name) {
+                continue;
+            }
+            let temporary = tempfile::tempdir()?;
+            let (few, file) = (temporary.path().join("good"), temporary.path().join("part.simplenet"));
+            std::fs::create_dir(&few)?;
+            for index in 0..count {
+                let picture = &pictures[(index * DRAWS + draw) * pictures.len() / (count * DRAWS)];
+                std::fs::copy(picture, few.join(picture.file_name().context("a picture has a name")?))?;
+            }
+            let trained = train(self.program, &few, &file, &[]).with_context(|| format!("{set}, {name}"))?;
+            let row = measure(self.program, folder, &file, &trained, &[]).with_context(|| format!("{set}, {name}"))?;
+            self.push(format!("{set},{name},,{row}"))?;
+        }
+        Ok(())
+    }
 }
 
 /// Images that were trained on, and how long it took.
@@ -104,7 +173,7 @@ struct Trained {
     seconds: f64,
 }
 
-fn train(program: &str, folder: &str, file: &Path, arguments: &[&str]) -> Result<Trained> {
+fn train(program: &str, folder: &Path, file: &Path, arguments: &[&str]) -> Result<Trained> {
     let mut train: Vec<&OsStr> = vec!["train".as_ref(), folder.as_ref(), "--out".as_ref(), file.as_ref()];
     train.extend(arguments.iter().map(OsStr::new));
     let start = Instant::now();
