@@ -33,7 +33,7 @@ pub(super) fn find(
 ) -> Result<AutoStop, Error> {
     let count = images.names.len();
     let part = count - (count / HELD_OUT).max(1)..count;
-    let rest = images.without(part.clone(), config)?;
+    let rest = images.only(&Vec::from_iter(0..part.start), config)?;
     let squares = images.starts[part.start]..images.starts[part.end];
     let noise = Noise::new(&images.bank, config.model.train.noise as f32);
     let epochs = config.model.train.epochs;

@@ -124,6 +124,22 @@ pub struct Calibration {
     pub typical_pixel: f32,
     /// A region with fewer source pixels is no defect.
     pub min_defect_area: u64,
+    /// Whether more images would help; for PatchCore on 20 images and more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halved: Option<Halved>,
+}
+
+/// How much higher models that have seen half as many good images score those that they have not seen. Where it is little, more
+/// images of the same kind change little; where it is much, more of them lower the threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Halved {
+    /// Images that both models have scored.
+    pub images: usize,
+    /// Their mean score by models of half, over that by models of all the others.
+    pub mean: f32,
+    /// The same of the highest tenth of the scores, which the threshold follows.
+    pub highest: f32,
 }
 
 /// A good image and what a head that had not seen it says.

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use simplenet_heads::Standardizer;
 
-use super::card::{Duplicate, EpochCard, HeldOut, Suspect};
+use super::card::{Duplicate, EpochCard, Halved, HeldOut, Suspect};
 use super::training::Images;
 
 /// Of the 21,736 pairs of bottle (MVTec AD) one lies below, which a person would call the same photograph too; of the
@@ -39,6 +39,24 @@ pub(crate) fn suspects(held_out: &[HeldOut]) -> Vec<Suspect> {
         .collect();
     suspects.sort_by(|a, b| b.score.total_cmp(&a.score));
     suspects
+}
+
+/// Compares scores of the same images, by models of all others and by models of half as many. None without images, or where scores are
+/// no distances.
+pub(crate) fn halved(of_all: &[f32], of_halves: &[f32]) -> Option<Halved> {
+    let means = |scores: &[f32]| {
+        let mut sorted: Vec<f64> = scores.iter().map(|&score| f64::from(score)).collect();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        let highest = sorted.len().div_ceil(10);
+        [sorted.len(), highest].map(|count| sorted[..count].iter().sum::<f64>() / count as f64)
+    };
+    let (all, halves) = (means(of_all), means(of_halves));
+    let ratio = |index: usize| (all[index] > 0.0).then(|| (halves[index] / all[index]) as f32);
+    Some(Halved {
+        images: of_all.len(),
+        mean: ratio(0)?,
+        highest: ratio(1)?,
+    })
 }
 
 /// Pairs of images that are the same, or nearly, in the order of the images. Images in different numbers of squares are
@@ -128,6 +146,18 @@ fn scaled_distance<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn halves_are_compared_by_all_scores_and_by_the_highest_tenth() {
+        let of_all: Vec<f32> = (1..=20).map(|score| score as f32).collect();
+        let mut of_halves = of_all.clone();
+        (of_halves[18], of_halves[19]) = (30.0, 48.0);
+        of_halves.reverse();
+        let found = halved(&of_all, &of_halves).unwrap();
+        assert_eq!((found.images, found.mean, found.highest), (20, 249.0 / 210.0, 2.0));
+        assert_eq!(halved(&[], &[]), None);
+        assert_eq!(halved(&[0.0], &[0.0]), None);
+    }
 
     #[test]
     fn a_loss_that_swings_is_told_from_one_that_falls() {

@@ -12,12 +12,14 @@ use simplenet_data::{Rgb8, Source};
 use simplenet_heads::{Bank, BankBuilder, Standardizer};
 
 use super::calibration::Contract;
-use super::card::{BackboneCard, Calibration, Card, DataCard, EpochCard, HeldOut, Hygiene, ThresholdCard, Unreadable};
+use super::card::{
+    BackboneCard, Calibration, Card, DataCard, EpochCard, Halved, HeldOut, Hygiene, ThresholdCard, Unreadable,
+};
 use super::layout::{self, Layout};
 use super::reference::{Expected, Reference, score_crop};
 use super::roi::Roi;
 use super::settings::DetectorConfig;
-use super::{Detector, Parts, auto_stop, hygiene, memory};
+use super::{Detector, Parts, Scored, auto_stop, hygiene, memory};
 use crate::error::Error;
 use crate::method::{Method, Model};
 use crate::photo::Photo;
@@ -27,6 +29,11 @@ use crate::pipeline::{BankMemory, Pipeline};
 const BATCH: usize = 8;
 /// Images kept in the file with their scores.
 const REFERENCES: usize = 3;
+/// Of as many images and more, about as many are also scored by models of half as many others; parts of the set are taken whole.
+const FEWEST_TO_HALVE: usize = 20;
+const HALVED: usize = 100;
+/// Of a set that is halved runs of neighbours are left out, as for held-out scores.
+const RUNS: usize = 8;
 
 /// How far training is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +157,7 @@ impl Detector {
             pixel_threshold: contract(held_out.images.iter().map(|image| image.peak).collect())?.threshold,
             typical_pixel: held_out.typical_pixel,
             min_defect_area: config.min_defect_area,
+            halved: held_out.halved,
             held_out: held_out.images,
         };
         let references = references(&images, &calibration.held_out, &unfitted.with(&model))?;
@@ -315,6 +323,7 @@ impl<'a> Unfitted<'a> {
 struct HeldOutScores {
     images: Vec<HeldOut>,
     typical_pixel: f32,
+    halved: Option<Halved>,
 }
 
 /// Scores every image with a model that was fitted without its part of the set. Parts are runs of neighbouring files:
@@ -331,9 +340,12 @@ fn held_out(
     let steps = config.model.train.epochs * steps_per_epoch(images.bank.images());
     let mut scored = Vec::with_capacity(count);
     let mut medians = Vec::with_capacity(count);
+    let mut of_halves = Vec::new();
+    let config_of_half = config_of_half(config, count);
     for fold in 0..config.folds {
         let part = fold * count / config.folds..(fold + 1) * count / config.folds;
-        let rest = images.without(part.clone(), config)?;
+        let others: Vec<usize> = (0..count).filter(|image| !part.contains(image)).collect();
+        let rest = images.only(&others, config)?;
         // SimpleNet's scores grow with its steps, so all models take as many.
         let mut of_fold = config.clone();
         of_fold.model.train.epochs = steps.div_ceil(steps_per_epoch(rest.images()));
@@ -341,9 +353,8 @@ fn held_out(
         let model = fit(&rest, &of_fold, &mut |card| progress(fold + 1, [card.epoch, epochs]))?;
         drop(rest);
         let parts = unfitted.with(&model);
-        for image in part {
-            let tiles = images.squares(image).map(|rows| model.score(rows));
-            let judged = parts.finish(&images.layouts[image], tiles.collect::<Result<_, Error>>()?)?;
+        for image in part.clone() {
+            let judged = images.judge(image, &parts)?;
             let mut map = judged.map;
             let middle = map.len() / 2;
             medians.push(*map.select_nth_unstable_by(middle, f32::total_cmp).1);
@@ -353,15 +364,42 @@ fn held_out(
                 peak: map.into_iter().fold(f32::NEG_INFINITY, f32::max),
             });
         }
+        if let Some(config) = config_of_half.as_ref().filter(|_| of_halves.len() < HALVED) {
+            let model = fit(&images.only(&half(&others), config)?, config, &mut |_| ())?;
+            for image in part {
+                of_halves.push(images.judge(image, &unfitted.with(&model))?.score);
+            }
+        }
         if !config.model.method.is_simplenet() {
             progress(fold + 1, [1, 1]);
         }
     }
+    let of_all: Vec<f32> = scored[..of_halves.len()].iter().map(|image| image.score).collect();
     let typical_pixel = *medians.select_nth_unstable_by(count / 2, f32::total_cmp).1;
     Ok(HeldOutScores {
         images: scored,
         typical_pixel,
+        halved: hygiene::halved(&of_all, &of_halves),
     })
+}
+
+/// To remember as much of half the images as of all, so that they differ in what they show alone. None where halves are not tried: a
+/// SimpleNet would take as long for a half as for all, and PaDiM never knows enough of its many dimensions.
+fn config_of_half(config: &DetectorConfig, images: usize) -> Option<DetectorConfig> {
+    let mut config = config.clone();
+    let Method::PatchCore(patchcore) = &mut config.model.method else {
+        return None;
+    };
+    patchcore.coreset.fraction = (2.0 * patchcore.coreset.fraction).min(1.0);
+    (images >= FEWEST_TO_HALVE).then_some(config)
+}
+
+/// Every second run of them.
+fn half(images: &[usize]) -> Vec<usize> {
+    let runs = RUNS.min(images.len());
+    let is_kept = |at: usize| (at * runs / images.len()).is_multiple_of(2);
+    let kept = images.iter().enumerate().filter(|&(at, _)| is_kept(at));
+    kept.map(|(_, &image)| image).collect()
 }
 
 impl Images {
@@ -370,16 +408,21 @@ impl Images {
         (self.starts[image]..self.starts[image + 1]).map(|square| self.bank.image(square))
     }
 
-    /// A bank without the images in `part`.
-    pub(super) fn without(&self, part: std::ops::Range<usize>, config: &DetectorConfig) -> Result<Bank, Error> {
+    /// What a model says of an image.
+    fn judge(&self, image: usize, parts: &Parts) -> Result<Scored, Error> {
+        let tiles = self.squares(image).map(|rows| parts.model.score(rows));
+        parts.finish(&self.layouts[image], tiles.collect::<Result<_, Error>>()?)
+    }
+
+    /// A bank of these images.
+    pub(super) fn only(&self, images: &[usize], config: &DetectorConfig) -> Result<Bank, Error> {
         let bank = &self.bank;
         let memory = BankMemory::new(config.memory);
-        let mut rest = BankBuilder::new(bank.dim(), bank.rows_per_image(), memory.budget, &memory.spill)?;
-        let part = self.starts[part.start]..self.starts[part.end];
-        for square in (0..bank.images()).filter(|square| !part.contains(square)) {
-            rest.push(bank.image(square))?;
+        let mut chosen = BankBuilder::new(bank.dim(), bank.rows_per_image(), memory.budget, &memory.spill)?;
+        for square in images.iter().flat_map(|&image| self.squares(image)) {
+            chosen.push(square)?;
         }
-        Ok(rest.finish()?)
+        Ok(chosen.finish()?)
     }
 }
 

@@ -1,5 +1,6 @@
 use simplenet::detector::card::ThresholdCard;
 use simplenet::{Detector, DetectorConfig, Method, Progress, Source};
+use simplenet_data::toy::{CATEGORIES, Shot, render};
 
 use crate::support::{detector, quick, training_images, with};
 
@@ -150,6 +151,38 @@ fn a_duplicate_is_found() {
         (duplicate.first.as_str(), duplicate.second.as_str(), duplicate.distance),
         ("001.png", "copy.png", 0.0)
     );
+}
+
+#[test]
+fn what_half_of_the_pictures_would_do_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    // Percent of a picture's light.
+    let halved = |count: usize, light: &dyn Fn(usize) -> usize, method: Method| {
+        let images = (0..count).map(|index| {
+            let path = folder.path().join(format!("{index:02}.png"));
+            let mut picture = render(0, &CATEGORIES[0], Shot::Train { index }).image;
+            for value in picture.iter_mut() {
+                *value = (usize::from(*value) * light(index) / 100) as u8;
+            }
+            picture.save(&path).unwrap();
+            Source::File(path)
+        });
+        let config = DetectorConfig {
+            max_vectors: 3000,
+            ..with(method)
+        };
+        let detector = Detector::train(&Vec::from_iter(images), &config, |_| {}).unwrap();
+        detector.card().calibration.halved
+    };
+    // Any piece of a weave is like another, but not in another light.
+    let alike = halved(24, &|_| 100, Method::patchcore()).unwrap();
+    let different = halved(24, &|index| 100 - 4 * (index * 7 % 24), Method::patchcore()).unwrap();
+    assert_eq!((alike.images, different.images), (24, 24));
+    assert!((0.95..1.02).contains(&alike.mean) && alike.highest < 1.05, "{alike:?}");
+    assert!(different.mean > 1.02 && different.highest > 1.08, "{different:?}");
+
+    assert_eq!(halved(19, &|_| 100, Method::patchcore()), None);
+    assert_eq!(halved(20, &|_| 100, Method::padim()), None);
 }
 
 #[test]

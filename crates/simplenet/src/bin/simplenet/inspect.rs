@@ -140,6 +140,13 @@ pub(crate) fn summary(detector: &Detector) -> Result<String, Error> {
                 remark::groups(&card.hygiene.duplicates).len()
             ),
         ),
+        (
+            "more pictures",
+            match &calibration.halved {
+                Some(halved) => format!("learnt from half as many, good parts score {}", remark::higher(halved)),
+                None => "not tried".into(),
+            },
+        ),
     ];
     let lines = lines.map(|(name, value)| format!("{name:<14}{value}"));
     Ok(lines.join("\n"))

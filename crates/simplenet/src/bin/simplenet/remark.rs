@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use simplenet::Detector;
 use simplenet::detector::Geometry;
 use simplenet::detector::calibration::Contract;
-use simplenet::detector::card::{Calibration, Card, Duplicate, HeldOut, Hygiene, ThresholdCard};
+use simplenet::detector::card::{Calibration, Card, Duplicate, Halved, HeldOut, Hygiene, ThresholdCard};
 use simplenet::detector::shift::{Change, Shift};
 
 /// Below this share of the picture a person should know that the rest is not judged.
@@ -14,6 +14,8 @@ const SHARE_TO_MENTION: f64 = 0.9;
 const DARK: u8 = 64;
 /// Of fewer held-out scores than this even the largest is passed by more than one good part in twenty, on average.
 const FEW: usize = 20;
+/// Where half of the pictures make good ones score as much higher, more pictures are worth the trouble.
+const MUCH_HIGHER: f32 = 1.1;
 /// Lines of one kind; the others are counted.
 const LINES: usize = 10;
 /// Files of a group that are named; the others are counted.
@@ -51,6 +53,7 @@ pub(crate) fn lines(card: &Card, geometry: &Geometry) -> Vec<String> {
     lines.extend(suspects(&card.hygiene));
     lines.extend(without_suspects(card));
     lines.extend(duplicates(&card.hygiene.duplicates));
+    lines.extend(more_pictures(&card.calibration));
     if card.hygiene.oscillates {
         lines.push("warning: training did not settle; try another --seed, or more --epochs".into());
     }
@@ -141,6 +144,23 @@ fn suspects(hygiene: &Hygiene) -> Vec<String> {
         )
     });
     capped(lines.collect(), "images that look unlike the others", "suspects")
+}
+
+/// Where a detector has not seen enough good parts it finds new ones as odd as defects, and its threshold lies above both.
+fn more_pictures(calibration: &Calibration) -> Option<String> {
+    let halved = calibration
+        .halved
+        .filter(|halved| halved.mean.max(halved.highest) > MUCH_HIGHER)?;
+    Some(format!(
+        "warning: more pictures would help: learnt from half as many, good parts score {}; with more of them the threshold falls further",
+        higher(&halved)
+    ))
+}
+
+/// How much higher good parts score that a detector has not seen, where it has learnt from half as many.
+pub(crate) fn higher(halved: &Halved) -> String {
+    let [mean, highest] = [halved.mean, halved.highest].map(|ratio| 100.0 * (ratio - 1.0));
+    format!("{mean:+.0} % (the highest tenth of them {highest:+.0} %)")
 }
 
 /// What the threshold would be if the suspects were no good parts: one defect among them can raise it to its own score.
