@@ -29,10 +29,11 @@ use crate::pipeline::{BankMemory, Pipeline};
 const BATCH: usize = 8;
 /// Images kept in the file with their scores.
 const REFERENCES: usize = 3;
-/// Of as many images and more, about as many are also scored by models of half as many others; parts of the set are taken whole.
+/// Half of fewer images is too little to say anything.
 const FEWEST_TO_HALVE: usize = 20;
-const HALVED: usize = 100;
-/// Of a set that is halved runs of neighbours are left out, as for held-out scores.
+/// Images that are also scored by models of half as many others, or a few more: parts of the set are taken whole.
+const HALVED: usize = 60;
+/// Runs of neighbours that a set is halved by, as it is divided for held-out scores.
 const RUNS: usize = 8;
 
 /// How far training is.
