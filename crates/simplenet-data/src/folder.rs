@@ -81,20 +81,26 @@ fn empty_hint(folder: &Path) -> Result<String> {
     let has_others = folders
         .iter()
         .any(|(name, _)| [GOOD, "test", "ground_truth"].contains(&name.as_str()));
-    let glob = match folders.len() > 1 && !has_others {
-        true => format!(
-            ", or good parts in several folders with a glob in quotes: '{}'",
-            folder.join("**").join("*").display()
-        ),
-        false => String::new(),
-    };
+    let mut with_images = Vec::new();
     for (name, path) in folders {
         if !files::images(&path)?.is_empty() {
-            return Ok(format!("there are images in its folder {name}; name that one{glob}"));
-        }
-        if path.join("train").join(GOOD).is_dir() {
+            with_images.push(name);
+        } else if with_images.is_empty() && path.join("train").join(GOOD).is_dir() {
             return Ok(format!("its folder {name} has a train/good; name that one"));
         }
+    }
+    match &with_images[..] {
+        [] => {}
+        // Any of them may be of defects, and so may what a glob takes.
+        [first, _, ..] if !has_others => {
+            return Ok(format!(
+                "there are images in its folder {first} and {} more; name the one of good parts, or, where all are good parts, all of \
+                 them with a glob in quotes: '{}'",
+                with_images.len() - 1,
+                folder.join("**").join("*").display()
+            ));
+        }
+        [first, ..] => return Ok(format!("there are images in its folder {first}; name that one")),
     }
     Ok("PNG, JPEG, BMP and TIFF files are looked for, not in folders further down".to_owned())
 }

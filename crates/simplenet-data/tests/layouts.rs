@@ -170,7 +170,7 @@ fn a_plain_folder_without_images_says_where_they_are() {
     said(&["good/1.png", "bad/2.png"], &["no images in", "folder good"]);
     said(
         &["monday/1.png", "friday/2.png"],
-        &["folder friday; name that one, or", "/**/*'"],
+        &["folder friday and 1 more; name the one of good parts", "/**/*'"],
     );
     said(&["nut/train/good/1.png"], &["folder nut has a train/good"]);
     said(&["1.png", "train/good/2.png"], &["two ways"]);
