@@ -166,7 +166,9 @@ impl Detector {
                 "it is of format {format}, this program reads format {FORMAT}"
             )));
         }
-        let mut metadata: Metadata = serde_json::from_str(&metadata).map_err(|error| wrong(error.to_string()))?;
+        // The checksum fits, so nothing is damaged.
+        let mut metadata: Metadata = serde_json::from_str(&metadata)
+            .map_err(|error| wrong(format!("another version of the program may have written it ({error})")))?;
         metadata.config.check()?;
         let side = metadata.config.model.preprocess.crop;
         let references = (metadata.references.into_iter().enumerate())

@@ -103,6 +103,21 @@ fn drift_is_refused_unless_it_is_allowed() {
     assert!(Detector::from_bytes(&bytes, Path::new("part.simplenet"), &options).is_ok());
 }
 
+/// A whole file with a field that this program does not know.
+#[test]
+fn a_file_of_another_version_is_named_as_such() {
+    let mut bytes = detector().to_bytes().unwrap();
+    let field = b"typical-pixel";
+    let place = bytes.windows(field.len()).position(|bytes| bytes == field).unwrap();
+    bytes[place] = b'x';
+    sign(&mut bytes);
+    let message = refusal(&bytes);
+    assert!(
+        message.contains("another version of the program") && message.contains("xypical-pixel"),
+        "{message}"
+    );
+}
+
 /// Scores of other features mean nothing.
 #[test]
 fn another_backbone_is_refused() {
