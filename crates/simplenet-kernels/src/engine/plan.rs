@@ -93,7 +93,7 @@ pub(super) struct Plan {
 }
 
 /// Elements of all values of an image, at most: more than any memory holds, and far from what a pointer counts.
-const MOST: usize = 1 << (usize::BITS - 16);
+const MOST: usize = usize::MAX >> (if usize::BITS > 32 { 16 } else { 4 });
 
 impl Plan {
     /// # Errors
