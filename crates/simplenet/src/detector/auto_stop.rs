@@ -34,8 +34,8 @@ pub(super) fn find(
     let count = images.names.len();
     let part = count - (count / HELD_OUT).max(1)..count;
     let rest = images.only(&Vec::from_iter(0..part.start), config)?;
-    let squares = images.starts[part.start]..images.starts[part.end];
-    let noise = Noise::new(&images.bank, config.model.train.noise as f32);
+    let held_out = images.entries(part.start).start..images.entries(count - 1).end;
+    let noise = Noise::new(images.learnt(), config.model.train.noise as f32);
     let epochs = config.model.train.epochs;
     let every = epochs.div_ceil(LOOKS);
     let mut curve: Vec<Look> = Vec::new();
@@ -45,9 +45,9 @@ pub(super) fn find(
             return Ok::<_, Error>(ControlFlow::Continue(()));
         }
         let scorer = head.scorer_in(config.model.features.precision)?;
-        let scores = squares
+        let scores = held_out
             .clone()
-            .map(|square| noise.scores(&images.bank, square, head, &scorer));
+            .map(|entry| noise.scores(images.learnt(), entry, head, &scorer));
         let scores: Vec<[f32; 2]> = scores.collect::<Result<_, Error>>()?;
         curve.push(look(report.epoch, &scores));
         Ok(if has_settled(&curve) {
@@ -119,18 +119,18 @@ impl Noise {
         }
     }
 
-    /// The image scores of a square as it is, and with noise.
-    fn scores(&self, bank: &Bank, square: usize, head: &Head, scorer: &Scorer) -> Result<[f32; 2], Error> {
+    /// The image scores of an entry of a bank as it is, and with noise.
+    fn scores(&self, bank: &Bank, entry: usize, head: &Head, scorer: &Scorer) -> Result<[f32; 2], Error> {
         let dim = bank.dim();
         let highest = |scores: Vec<f32>| scores.into_iter().fold(f32::NEG_INFINITY, f32::max);
-        let mut rows = bank.image(square).to_vec();
+        let mut rows = bank.image(entry).to_vec();
         let good = highest(scorer.score(&rows)?);
         let chosen = (bank.rows_per_image() / 100).max(1);
         let mut noise = vec![0.0; chosen * dim];
-        fill_noise(&mut noise, NOISE_SEED, square as u64, self.sigma);
+        fill_noise(&mut noise, NOISE_SEED, entry as u64, self.sigma);
         for (index, noise) in noise.chunks_exact(dim).enumerate() {
-            // Spread over the square, elsewhere in each.
-            let row = (index * 100 + square * 37) % bank.rows_per_image();
+            // Spread over the entry, elsewhere in each.
+            let row = (index * 100 + entry * 37) % bank.rows_per_image();
             let row = &mut rows[row * dim..(row + 1) * dim];
             for ((value, noise), deviation) in row.iter_mut().zip(noise).zip(&self.deviation) {
                 let unit = if head.standardizer().is_some() { *deviation } else { 1.0 };

@@ -65,9 +65,9 @@ pub(crate) fn duplicates(images: &Images, standardizer: &Standardizer) -> Vec<Du
     let count = images.names.len();
     let means: Vec<Vec<f32>> = (0..count)
         .into_par_iter()
-        .map(|image| mean_row(images.squares(image), standardizer))
+        .map(|image| mean_row(images.learnt_rows(image), standardizer))
         .collect();
-    let squares = |image: usize| images.starts[image + 1] - images.starts[image];
+    let squares = |image: usize| images.entries(image).len();
     let pairs: Vec<Vec<Duplicate>> = (0..count)
         .into_par_iter()
         .map(|first| {
@@ -76,7 +76,7 @@ pub(crate) fn duplicates(images: &Images, standardizer: &Standardizer) -> Vec<Du
                 squares(first) == squares(second) && distance(&means[first], &means[second]) < NEARLY_THE_SAME
             });
             let near = candidates.filter_map(|second| {
-                let pairs = images.squares(first).zip(images.squares(second));
+                let pairs = images.learnt_rows(first).zip(images.learnt_rows(second));
                 Some((second, scaled_distance(pairs, standardizer, NEARLY_THE_SAME)?))
             });
             let described = near.map(|(second, distance)| Duplicate {

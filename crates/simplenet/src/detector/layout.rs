@@ -106,6 +106,14 @@ impl Layout {
         }
     }
 
+    /// Where the patches of a square lie in the grid of the whole, row by row.
+    pub(super) fn places(&self, tile: usize) -> impl Iterator<Item = usize> {
+        let across = self.columns.starts.len();
+        let (top, left) = (self.rows.starts[tile / across], self.columns.starts[tile % across]);
+        let ([rows, columns], wide) = (self.square, self.patches[1]);
+        (0..rows).flat_map(move |y| (0..columns).map(move |x| (top + y) * wide + left + x))
+    }
+
     /// The patch scores of all squares as one grid, row by row.
     pub(super) fn stitch(&self, mut tiles: Vec<Vec<f32>>) -> Result<Vec<f32>, Error> {
         if tiles.len() != self.tiles() {

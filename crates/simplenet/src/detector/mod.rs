@@ -260,7 +260,7 @@ impl Parts<'_> {
 
     /// From the patch scores of an image's squares to its score and map.
     fn finish(&self, layout: &Layout, tiles: Vec<Vec<f32>>) -> Result<Scored, Error> {
-        let patches = layout.stitch(tiles)?;
+        let mut patches = layout.stitch(tiles)?;
         let [rows, columns] = layout.patches;
         let Geometry {
             columns: width,
@@ -268,16 +268,19 @@ impl Parts<'_> {
             ..
         } = layout.geometry;
         let blur_sigma = self.config.model.evaluate.blur_sigma;
-        let mut map = maps::anomaly_maps(&patches, [1, rows, columns], [height, width], blur_sigma)?;
         let score = match self.roi {
             None => maps::image_scores(&patches, [1, rows, columns])?,
             Some(roi) => {
                 roi.check(&layout.geometry)?;
-                roi.flatten_outside(&mut map);
                 let judged = roi.judged(&patches);
+                roi.continue_outside(&mut patches);
                 maps::image_scores(&judged, [1, 1, judged.len()])?
             }
         };
+        let mut map = maps::anomaly_maps(&patches, [1, rows, columns], [height, width], blur_sigma)?;
+        if let Some(roi) = self.roi {
+            roi.flatten_outside(&mut map);
+        }
         Ok(Scored { score: score[0], map })
     }
 }

@@ -1,5 +1,6 @@
 //! The part of the picture that counts.
 
+use std::collections::VecDeque;
 use std::path::Path;
 
 use simplenet_data::{Gray8, Preprocess};
@@ -17,8 +18,8 @@ const SHADE: usize = 32;
 /// A drawing program may write white as one grey or another; a photograph has more of them.
 const MOST_SHADES: usize = 16;
 
-/// Which pixels of the map, and which patches, are judged. Patches outside have no part in the score, and pixels
-/// outside are in no region.
+/// Which pixels of the map, and which patches, are judged and learnt from. Patches outside have no part in a model or a score, and
+/// pixels outside are in no region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Roi {
     /// `[rows, columns]`; 255 where it is judged, else 0.
@@ -27,8 +28,8 @@ pub(super) struct Roi {
     pub(super) size: [usize; 2],
     /// Width and height of the resized image of which the map shows all or the middle.
     resized: [usize; 2],
-    /// `[rows, columns]`.
-    patches: Vec<bool>,
+    /// `[rows, columns]`: for every patch the nearest one that is judged, which is itself where it is.
+    nearest: Vec<usize>,
 }
 
 impl Roi {
@@ -85,11 +86,11 @@ impl Roi {
                 white > 0 && 2 * white >= (bottom - top) * (right - left)
             })
             .collect();
-        patches.contains(&true).then_some(Roi {
+        patches.contains(&true).then(|| Roi {
             pixels,
             size,
             resized: geometry.resized(),
-            patches,
+            nearest: nearest(&patches, [rows, columns]),
         })
     }
 
@@ -105,10 +106,29 @@ impl Roi {
         )))
     }
 
+    fn judges(&self, patch: usize) -> bool {
+        self.nearest[patch] == patch
+    }
+
     /// The scores of the patches that are judged.
     pub(super) fn judged(&self, patches: &[f32]) -> Vec<f32> {
-        let chosen = patches.iter().zip(&self.patches).filter(|(_, judged)| **judged);
-        chosen.map(|(score, _)| *score).collect()
+        let chosen = patches.iter().enumerate().filter(|(patch, _)| self.judges(*patch));
+        chosen.map(|(_, score)| *score).collect()
+    }
+
+    /// The features of the patches of a square that are judged, of all of its `[patches, dim]`.
+    pub(super) fn judged_rows(&self, layout: &Layout, tile: usize, rows: &[f32], dim: usize) -> Vec<f32> {
+        let chosen = rows.chunks_exact(dim).zip(layout.places(tile));
+        let chosen = chosen.filter(|&(_, place)| self.judges(place));
+        chosen.flat_map(|(row, _)| row).copied().collect()
+    }
+
+    /// Gives the patches outside the score of the nearest one inside: nobody knows what is usual there, and smoothing would carry it
+    /// over the edge.
+    pub(super) fn continue_outside(&self, patches: &mut [f32]) {
+        for patch in 0..patches.len() {
+            patches[patch] = patches[self.nearest[patch]];
+        }
     }
 
     /// Which share of the map is judged.
@@ -132,6 +152,25 @@ impl Roi {
             }
         }
     }
+}
+
+/// For every patch of a grid the nearest one that is judged, in steps to any of 8 neighbours.
+fn nearest(judged: &[bool], [rows, columns]: [usize; 2]) -> Vec<usize> {
+    let mut nearest: Vec<Option<usize>> = (0..judged.len()).map(|patch| judged[patch].then_some(patch)).collect();
+    let mut reached: VecDeque<usize> = (0..judged.len()).filter(|&patch| judged[patch]).collect();
+    while let Some(patch) = reached.pop_front() {
+        let around = |at: usize, length: usize| at.saturating_sub(1)..(at + 2).min(length);
+        for row in around(patch / columns, rows) {
+            for next in around(patch % columns, columns).map(|column| row * columns + column) {
+                if nearest[next].is_none() {
+                    nearest[next] = nearest[patch];
+                    reached.push_back(next);
+                }
+            }
+        }
+    }
+    let own = nearest.into_iter().enumerate();
+    own.map(|(patch, nearest)| nearest.unwrap_or(patch)).collect()
 }
 
 fn open(path: &Path, [width, height]: [usize; 2]) -> Result<Gray8, Error> {
@@ -185,5 +224,22 @@ mod tests {
         roi.flatten_outside(&mut map);
         assert_eq!(map[..8], [-3.0, -3.0, -1.0, -3.0, 1.0, -3.0, -3.0, -3.0]);
         assert!(Roi::new(vec![0; 16], &geometry, [2, 2]).is_none());
+    }
+
+    #[test]
+    fn patches_outside_continue_the_nearest_one_inside() {
+        // 6 x 4 patches of one pixel; the second column is judged, and the last patch.
+        let pixels = (0..24).map(|pixel| if pixel % 6 == 1 || pixel == 23 { 255 } else { 0 });
+        let geometry = Geometry::whole([6, 4], [6, 4]);
+        let roi = Roi::new(pixels.collect(), &geometry, [4, 6]).expect("five patches are left");
+        let mut patches: Vec<f32> = (0..24).map(|patch| patch as f32).collect();
+        roi.continue_outside(&mut patches);
+        #[rustfmt::skip]
+        assert_eq!(patches, [
+            1.0, 1.0, 1.0, 1.0, 1.0, 23.0,
+            7.0, 7.0, 7.0, 7.0, 23.0, 23.0,
+            13.0, 13.0, 13.0, 13.0, 23.0, 23.0,
+            19.0, 19.0, 19.0, 19.0, 23.0, 23.0,
+        ]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -69,9 +69,11 @@ pub enum Progress {
 /// The training images as features.
 pub(super) struct Images {
     /// One entry per square.
-    pub(super) bank: Bank,
+    bank: Bank,
+    /// The patches in the region of interest, one entry per image, where models learn from these alone.
+    inside: Option<Bank>,
     /// The first square of every image, and the number of all squares.
-    pub(super) starts: Vec<usize>,
+    starts: Vec<usize>,
     layouts: Vec<Layout>,
     /// The first image of the size that most have.
     usual: usize,
@@ -97,18 +99,18 @@ impl Detector {
         config.check()?;
         let backbone = load_backbone(config)?;
         let pipeline = Pipeline::new(&config.model, &backbone)?;
-        let images = read(images, &pipeline, config, &mut progress)?;
-        let mut config = config.clone();
-        config.model.train.epochs = config.epochs(images.bank.images());
-        config.folds = config.folds.min(images.names.len());
-
-        let roi = Roi::read(&config, pipeline.preprocess(), &images.layouts[images.usual])?;
+        let mut images = read(images, &pipeline, config, &mut progress)?;
+        let roi = Roi::read(config, pipeline.preprocess(), &images.layouts[images.usual])?;
         if let Some(roi) = &roi {
             for (layout, source) in images.layouts.iter().zip(&images.sources) {
                 let check = roi.check(&layout.geometry);
                 check.map_err(|error| Error::Config(format!("{source}: {error}")))?;
             }
+            images.learn_inside(roi, config)?;
         }
+        let mut config = config.clone();
+        config.model.train.epochs = config.epochs(images.learnt().images());
+        config.folds = config.folds.min(images.names.len());
         let auto_stop = match config.auto_stop && config.model.method.is_simplenet() {
             true => {
                 let most = config.model.train.epochs;
@@ -138,7 +140,7 @@ impl Detector {
         };
         let held_out = held_out(&images, unfitted, &mut progress)?;
         let mut training = Vec::new();
-        let model = fit(&images.bank, &config, &mut |card| {
+        let model = fit(images.learnt(), &config, &mut |card| {
             training.push(card);
             progress(heads, [card.epoch, config.model.train.epochs]);
         })?;
@@ -149,7 +151,7 @@ impl Detector {
         let contract = |scores: Vec<f32>| Contract::new(&scores, config.max_false_reject, config.confident);
         let hygiene = Hygiene {
             suspects: hygiene::suspects(&held_out.images),
-            duplicates: hygiene::duplicates(&images, &Standardizer::fit(&images.bank)),
+            duplicates: hygiene::duplicates(&images, &Standardizer::fit(images.learnt())),
             oscillates: hygiene::oscillates(&training),
         };
         let calibration = Calibration {
@@ -279,6 +281,7 @@ fn read(
     };
     Ok(Images {
         bank: bank.finish()?,
+        inside: None,
         starts,
         layouts,
         usual,
@@ -338,7 +341,7 @@ fn held_out(
     let count = images.names.len();
     let config = unfitted.config;
     let steps_per_epoch = |squares: usize| squares.div_ceil(config.model.train.batch_images).max(1);
-    let steps = config.model.train.epochs * steps_per_epoch(images.bank.images());
+    let steps = config.model.train.epochs * steps_per_epoch(images.learnt().images());
     let mut scored = Vec::with_capacity(count);
     let mut medians = Vec::with_capacity(count);
     let mut of_halves = Vec::new();
@@ -356,7 +359,12 @@ fn held_out(
         let parts = unfitted.with(&model);
         for image in part.clone() {
             let judged = images.judge(image, &parts)?;
-            let mut map = judged.map;
+            let is_inside = |pixel: usize| unfitted.roi.is_none_or(|roi| roi.is_inside(pixel));
+            let pixels = judged.map.into_iter().enumerate();
+            let mut map: Vec<f32> = pixels
+                .filter(|(pixel, _)| is_inside(*pixel))
+                .map(|(_, value)| value)
+                .collect();
             let middle = map.len() / 2;
             medians.push(*map.select_nth_unstable_by(middle, f32::total_cmp).1);
             scored.push(HeldOut {
@@ -405,8 +413,51 @@ fn half(images: &[usize]) -> Vec<usize> {
 
 impl Images {
     /// The features of an image, square by square.
-    pub(super) fn squares(&self, image: usize) -> impl Iterator<Item = &[f32]> + Clone {
+    fn squares(&self, image: usize) -> impl Iterator<Item = &[f32]> + Clone {
         (self.starts[image]..self.starts[image + 1]).map(|square| self.bank.image(square))
+    }
+
+    /// From now on models learn from what lies in a region of interest: what lies outside would take places in a memory, and excuse
+    /// defects that look like it. PaDiM has a Gaussian of its own for every position, so it makes no difference there.
+    fn learn_inside(&mut self, roi: &Roi, config: &DetectorConfig) -> Result<(), Error> {
+        if matches!(config.model.method, Method::Padim(_)) {
+            return Ok(());
+        }
+        let (memory, dim) = (BankMemory::new(config.memory), self.bank.dim());
+        let mut inside: Option<BankBuilder> = None;
+        for (image, layout) in self.layouts.iter().enumerate() {
+            let squares = self.squares(image).enumerate();
+            let rows: Vec<Vec<f32>> = squares
+                .map(|(tile, rows)| roi.judged_rows(layout, tile, rows, dim))
+                .collect();
+            let rows = rows.concat();
+            // As many of every image: with a region of interest all have one shape.
+            let bank = match &mut inside {
+                Some(bank) => bank,
+                None => inside.insert(BankBuilder::new(dim, rows.len() / dim, memory.budget, &memory.spill)?),
+            };
+            bank.push(&rows)?;
+        }
+        self.inside = inside.map(BankBuilder::finish).transpose()?;
+        Ok(())
+    }
+
+    /// What models learn from: one entry per square, or per image.
+    pub(super) fn learnt(&self) -> &Bank {
+        self.inside.as_ref().unwrap_or(&self.bank)
+    }
+
+    /// The entries of an image in [`Images::learnt`].
+    pub(super) fn entries(&self, image: usize) -> Range<usize> {
+        match self.inside {
+            Some(_) => image..image + 1,
+            None => self.starts[image]..self.starts[image + 1],
+        }
+    }
+
+    /// What models learn from an image.
+    pub(super) fn learnt_rows(&self, image: usize) -> impl Iterator<Item = &[f32]> + Clone {
+        self.entries(image).map(|entry| self.learnt().image(entry))
     }
 
     /// What a model says of an image.
@@ -415,13 +466,13 @@ impl Images {
         parts.finish(&self.layouts[image], tiles.collect::<Result<_, Error>>()?)
     }
 
-    /// A bank of these images.
+    /// What models learn from these images.
     pub(super) fn only(&self, images: &[usize], config: &DetectorConfig) -> Result<Bank, Error> {
-        let bank = &self.bank;
+        let bank = self.learnt();
         let memory = BankMemory::new(config.memory);
         let mut chosen = BankBuilder::new(bank.dim(), bank.rows_per_image(), memory.budget, &memory.spill)?;
-        for square in images.iter().flat_map(|&image| self.squares(image)) {
-            chosen.push(square)?;
+        for rows in images.iter().flat_map(|&image| self.learnt_rows(image)) {
+            chosen.push(rows)?;
         }
         Ok(chosen.finish()?)
     }

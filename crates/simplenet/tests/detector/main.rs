@@ -4,6 +4,7 @@ mod damage;
 mod evaluation;
 mod methods;
 mod predict;
+mod region;
 mod support;
 mod tiles;
 mod training;
