@@ -295,3 +295,68 @@ fn the_best_threshold_is_one_that_finds_a_defect() {
     );
     assert!(!copy.exists());
 }
+
+/// What `evaluate` says on stderr and on its page, at a threshold, of labelled images.
+fn said_at(value: &str, area: &str, labels: &Path) -> [String; 2] {
+    let folder = tempfile::tempdir().unwrap();
+    let (copy, page) = (folder.path().join("copy.simplenet"), folder.path().join("page.html"));
+    let mut set = vec!["threshold".as_ref(), factory().detector.as_os_str()];
+    set.extend(["--value", value, "--min-defect-area", area, "--out"].map(OsStr::new));
+    set.push(copy.as_os_str());
+    let out = simplenet(&set);
+    assert!(out.status.success(), "{}", stderr(&out));
+    let evaluate = ["evaluate".as_ref(), copy.as_os_str(), labels.as_os_str()];
+    let out = simplenet(&[&evaluate[..], &["--page".as_ref(), page.as_os_str()]].concat());
+    assert!(out.status.success(), "{}", stderr(&out));
+    [stderr(&out), std::fs::read_to_string(page).unwrap()]
+}
+
+/// Defects that score higher than good parts are found by a lower threshold, and nobody sees that in the verdicts.
+#[test]
+fn a_threshold_that_would_find_more_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (labels, copy) = (folder.path().join("labels"), folder.path().join("copy.simplenet"));
+    lay_out(&labels);
+    let out = simplenet(&[
+        "threshold".as_ref(),
+        factory().detector.as_ref(),
+        "--from-test".as_ref(),
+        labels.as_ref(),
+        "--out".as_ref(),
+        copy.as_ref(),
+        "--json".as_ref(),
+    ]);
+    let best: Value = serde_json::from_str(&stdout(&out)).unwrap();
+    let best = best["from-test"]["threshold"].as_f64().unwrap();
+
+    let expected = format!(
+        "a threshold of {best:.4} would find 1 of 1 defects and reject 0 of 2 of these good parts (best F1); 2 good parts say little"
+    );
+    let [said, page] = said_at("1e9", "0", &labels);
+    assert!(said.contains(&format!("note: {expected}")), "{said}");
+    assert!(page.contains(&expected.replacen('a', "<p>A", 1)), "{page}");
+
+    let [said, page] = said_at(&best.to_string(), "0", &labels);
+    assert!(!said.contains("would find") && !page.contains("would find"), "{said}");
+    // The area decides, and not the threshold.
+    let [said, _] = said_at("-1000", "9999999", &labels);
+    assert!(!said.contains("would find"), "{said}");
+}
+
+/// All that scores high lies in `good`.
+#[test]
+fn folders_that_are_swapped_are_asked_for() {
+    let labels = tempfile::tempdir().unwrap();
+    let defect = simplenet_data::toy::CATEGORIES[2].defects[1];
+    for (from, to) in [(format!("{defect}/000.png"), "good"), ("good/000.png".into(), "bad")] {
+        std::fs::create_dir(labels.path().join(to)).unwrap();
+        for index in 0..5 {
+            let to = labels.path().join(to).join(format!("{index}.png"));
+            std::fs::copy(factory().test(&from), to).unwrap();
+        }
+    }
+    let [said, page] = said_at("1", "0", labels.path());
+    let question = "ood parts score higher than defects (I-AUROC 0.0); are the folders swapped?";
+    assert!(said.contains(&format!("warning: g{question}")), "{said}");
+    assert!(page.contains(&format!("<p>G{question}")), "{page}");
+}

@@ -104,6 +104,7 @@ fn training_says_which_pictures_it_does_not_decode() {
         "{message}"
     );
     assert!(message.contains("warning: with 5 held-out images"), "{message}");
+    assert!(message.contains("defects are likely to be missed"), "{message}");
 }
 
 /// Twelve bits in the lower part of sixteen: sixteen grey levels are left.

@@ -41,6 +41,9 @@ pub(crate) fn run(arguments: &Inspect, output: &Output) -> Result<Outcome> {
         references,
     };
     let summary = summary(&detector)?;
+    if let Some(text) = remark::few(&detector.card().calibration) {
+        output.say(&text);
+    }
     output.either(&inspection, || {
         let mut text = summary;
         for reference in &inspection.references {
