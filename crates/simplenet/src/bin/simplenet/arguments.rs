@@ -3,8 +3,9 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sha2::{Digest, Sha256};
 use simplenet::{Detector, LoadOptions, Method};
 use simplenet_backbone::{Arch, Precision, Stage};
 
@@ -338,6 +339,13 @@ impl Model {
             allow_drift: self.allow_drift,
         };
         Ok(Detector::load(&self.path, &options)?)
+    }
+
+    /// What tells the file from other ones, also from the same with another threshold: the beginning of its SHA-256.
+    pub(crate) fn identity(&self) -> Result<String> {
+        let bytes = std::fs::read(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
+        let digest: [u8; 32] = Sha256::digest(bytes).into();
+        Ok(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
 

@@ -1,5 +1,7 @@
 //! `simplenet evaluate`
 
+use std::path::Path;
+
 use anyhow::Result;
 use simplenet::detector::evaluation::{Curves, TestMetrics, TestReport};
 use simplenet::{Detector, write_atomic};
@@ -10,6 +12,7 @@ use crate::arguments::Evaluate;
 use crate::output::Output;
 use crate::outputs::Outputs;
 use crate::progress::Progress;
+use crate::sizes::OtherSizes;
 use crate::threshold::best_f1;
 use crate::{Outcome, page, remark};
 
@@ -74,6 +77,13 @@ pub(crate) fn measure(detector: &Detector, test: &[Sample], output: &Output) -> 
         output.say(&format!(
             "warning: no mask of `{name}` has a white pixel in the part of its picture that is judged, so it has no pixel metrics"
         ));
+    }
+    let mut sizes = OtherSizes::new(detector);
+    for image in &report.images {
+        sizes.add(Path::new(&image.file), image.size);
+    }
+    if let Some(text) = sizes.text() {
+        output.say(&text);
     }
     let better = better(&report).map(|text| format!("note: {text}"));
     let swapped = swapped(&report).map(|text| format!("warning: {text}"));

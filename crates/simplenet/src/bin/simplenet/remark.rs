@@ -6,7 +6,7 @@ use simplenet::Detector;
 use simplenet::detector::Geometry;
 use simplenet::detector::calibration::Contract;
 use simplenet::detector::card::{Calibration, Card, Duplicate, Halved, HeldOut, Hygiene, ThresholdCard};
-use simplenet::detector::shift::{Change, Shift};
+use simplenet::detector::shift::{Change, Rejects, Shift};
 
 /// Below this share of the picture a person should know that the rest is not judged.
 const SHARE_TO_MENTION: f64 = 0.9;
@@ -217,6 +217,26 @@ pub(crate) fn shift(change: &Change) -> String {
             format!(
                 "note: the last {scores} pictures score as those that were learnt from again ({percent:.0} % above the median)"
             )
+        }
+    }
+}
+
+/// What to say where a line rejects unusually many pictures, or no longer does.
+pub(crate) fn rejects(change: &Change<Rejects>) -> String {
+    let (Change::Begins(rejects) | Change::Ends(rejects)) = change;
+    let Rejects {
+        pictures,
+        rejected,
+        rate,
+    } = rejects;
+    match change {
+        Change::Begins(_) => format!(
+            "warning: {rejected} of the last {pictures} pictures were rejected; of good parts like those that were learnt from it should be at \
+             most {:.1} %. Process, light or camera may have changed\n\nhint: look at the latest of them before more parts are made",
+            100.0 * rate
+        ),
+        Change::Ends(_) => {
+            format!("note: rejects are no longer unusually many: {rejected} of the last {pictures} pictures")
         }
     }
 }
