@@ -142,6 +142,36 @@ fn labelled_images_of_one_kind_are_refused_by_all_commands() {
     assert!(!out_file.exists());
 }
 
+/// A camera's program may write `Good`, or a folder for each day.
+#[test]
+fn labelled_images_that_lie_elsewhere_are_pointed_at() {
+    let labels = tempfile::tempdir().unwrap();
+    lay_out(labels.path());
+    let said = || {
+        let out = simplenet(&["evaluate".as_ref(), factory().detector.as_ref(), labels.path().as_ref()]);
+        assert_eq!(out.status.code(), Some(1));
+        stderr(&out)
+    };
+    let good = labels.path().join("good");
+    let (named, day) = (labels.path().join("GOOD"), good.join("monday"));
+    std::fs::rename(&good, &named).unwrap();
+    assert!(
+        said().contains("its folder GOOD is not `good`, rename it"),
+        "{}",
+        said()
+    );
+    // Small and large letters are one on some systems.
+    let aside = labels.path().join("aside");
+    std::fs::rename(&named, &aside).unwrap();
+    std::fs::create_dir(&good).unwrap();
+    std::fs::rename(&aside, &day).unwrap();
+    assert!(
+        said().contains("images further down, as in good/monday, are not looked at"),
+        "{}",
+        said()
+    );
+}
+
 /// One damaged picture among the labelled ones is named and left out, and no picture is replaced by a detector.
 #[test]
 fn a_threshold_is_chosen_on_what_can_be_judged() {
@@ -225,7 +255,7 @@ fn training_with_a_test_prints_one_value() {
     let out_file = folder.path().join("part.simplenet");
     let ring = factory().ring.as_os_str();
     let mut arguments = vec!["train".as_ref(), ring, "--out".as_ref(), out_file.as_os_str()];
-    arguments.extend(["--resize", "64", "--folds", "2", "--json", "--test"].map(OsStr::new));
+    arguments.extend(["--resize", "64", "--tile", "32", "--folds", "2", "--json", "--test"].map(OsStr::new));
     arguments.push(ring);
     let out = simplenet(&arguments);
     assert!(out.status.success(), "{}", stderr(&out));
@@ -233,6 +263,11 @@ fn training_with_a_test_prints_one_value() {
     assert_eq!(trained["data"]["images"], 12);
     assert_eq!(trained["test"]["defects"]["images"], 4);
     assert!(trained["test"]["recall"].is_number() && trained["test"]["aupro"].is_number());
+    let text = stdout(&simplenet(&["inspect".as_ref(), out_file.as_ref()]));
+    assert!(
+        text.contains("seen as 64 x 64 in squares of 32 that share 8 (--tile, --overlap)"),
+        "{text}"
+    );
 }
 
 /// Where no mask marks anything there is no pixel metric, and that is said for every kind.
