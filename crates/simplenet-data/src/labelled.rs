@@ -80,11 +80,28 @@ fn places(folder: &Path) -> Result<(PathBuf, PathBuf)> {
     Ok((folder.to_owned(), masks))
 }
 
-/// Says where labelled images lie, if they lie one folder further down.
+/// Says where labelled images lie, if good parts have another name or all lie further down.
 fn elsewhere(folder: &Path) -> Result<String> {
-    for (name, path) in files::folders(folder)? {
+    let folders = files::folders(folder)?;
+    let is_misspelt = |name: &str| name != GOOD && name.eq_ignore_ascii_case(GOOD);
+    if let Some((name, _)) = folders.iter().find(|(name, _)| is_misspelt(name)) {
+        return Ok(format!("; its folder {name} is not `{GOOD}`, rename it"));
+    }
+    for (name, path) in &folders {
         if path.join(GOOD).is_dir() || path.join(TEST).join(GOOD).is_dir() {
             return Ok(format!("; its folder {name} has them, name that one"));
+        }
+    }
+    for (name, path) in folders
+        .iter()
+        .filter(|(name, _)| ![MASKS, TRAIN].contains(&name.as_str()))
+    {
+        for (below, path) in files::folders(path)? {
+            if !files::images(&path)?.is_empty() {
+                return Ok(format!(
+                    "; images further down, as in {name}/{below}, are not looked at"
+                ));
+            }
         }
     }
     Ok(String::new())

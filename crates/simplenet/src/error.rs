@@ -40,8 +40,9 @@ pub enum Error {
     Calibration(String),
     /// Too few images to learn from.
     #[error(
-        "{readable} images can be read and {unreadable} cannot; at least 4 are needed{}\n\nhint: a hundred images of good parts make a good detector, and more make its promises better",
-        .first.as_ref().map(|error| format!(" ({})", error.split("\n\n").next().unwrap_or(error))).unwrap_or_default()
+        "{readable} images can be read and {unreadable} cannot; at least 4 are needed{}\n\nhint: {}",
+        .first.as_ref().map(|error| format!(" ({})", error.split("\n\n").next().unwrap_or(error))).unwrap_or_default(),
+        too_few_hint(*.readable, .first.as_deref())
     )]
     TooFewImages {
         /// How many can be read.
@@ -107,4 +108,12 @@ pub enum Error {
     /// A state that no input can cause.
     #[error("{0}; this is a fault of the program")]
     Internal(&'static str),
+}
+
+/// Where no image can be read the reason of the first is mostly that of all.
+fn too_few_hint(readable: usize, first: Option<&str>) -> &str {
+    let of_first = first.and_then(|error| Some(error.split_once("\n\nhint: ")?.1));
+    of_first
+        .filter(|_| readable == 0)
+        .unwrap_or("a hundred images of good parts make a good detector, and more make its promises better")
 }

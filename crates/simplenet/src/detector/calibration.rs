@@ -156,7 +156,7 @@ fn images_needed(rate: f64) -> usize {
 }
 
 /// P(X ≤ k) for X ~ Binomial(n, p), summed in logarithms so that (1 − p)ⁿ may underflow.
-fn at_most(k: usize, n: usize, p: f64) -> f64 {
+pub(super) fn at_most(k: usize, n: usize, p: f64) -> f64 {
     if p <= 0.0 {
         return 1.0;
     }

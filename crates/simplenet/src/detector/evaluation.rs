@@ -116,6 +116,8 @@ pub struct TestImage {
     pub file: String,
     /// Kind of defect; [`GOOD`] if none.
     pub defect: String,
+    /// Its width and height, upright.
+    pub size: [usize; 2],
     /// Whether it is defective.
     pub anomalous: bool,
     /// Its score.
@@ -271,6 +273,7 @@ impl Seen<'_> {
         self.images.push(TestImage {
             file: sample.source.to_string(),
             defect: sample.defect.clone(),
+            size: [prediction.map.geometry.width, prediction.map.geometry.height],
             anomalous: sample.anomalous,
             score: prediction.score,
             rejected: prediction.verdict == Verdict::Defect,

@@ -1,8 +1,10 @@
-//! Whether pictures still score as those did that the detector learnt from.
+//! Whether pictures still score as those did that the detector learnt from, and whether a line rejects unusually many.
 
 use std::collections::VecDeque;
 
 use super::Detector;
+use super::calibration::{at_most, upper_bound};
+use super::card::ThresholdCard;
 
 /// Scores that are looked at, the latest ones.
 const WINDOW: usize = 200;
@@ -11,6 +13,15 @@ const FEWEST: usize = 50;
 /// An alarm begins so many standard deviations above what is expected, and ends below fewer.
 const BEGINS: f64 = 4.0;
 const ENDS: f64 = 2.0;
+
+/// Verdicts that are looked at, the latest ones: few enough that trouble shows soon.
+const VERDICTS: usize = 50;
+/// An alarm begins where more than this share of them are rejects, and where that would be as rare among good parts; it ends with a
+/// smaller share, or one that would not be rare.
+const MANY: f64 = 0.2;
+const RARE: f64 = 1e-4;
+const NOT_MANY: f64 = 0.1;
+const NOT_RARE: f64 = 0.02;
 
 /// Watches the scores of a line. A lamp that ages, a camera that moves or another batch of material raises those of good
 /// parts long before all of them are rejected.
@@ -30,13 +41,13 @@ pub struct ShiftAlarm {
     is_alarmed: bool,
 }
 
-/// A change of what [`ShiftAlarm`] says.
+/// A change of what [`ShiftAlarm`] or [`RejectAlarm`] says.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Change {
-    /// Scores have become higher than those of training.
-    Begins(Shift),
+pub enum Change<T = Shift> {
+    /// Scores have become higher than those of training, or rejects many.
+    Begins(T),
     /// They are as in training again.
-    Ends(Shift),
+    Ends(T),
 }
 
 /// How the latest scores lie to the held-out ones.
@@ -87,6 +98,90 @@ impl ShiftAlarm {
             true if distance < ENDS => {
                 self.is_alarmed = false;
                 Some(Change::Ends(shift))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Watches the verdicts of a line. Many rejects among few parts are rarely as many defects that have nothing to do with each other: a
+/// machine, a lamp or a camera is out of order, and somebody should look.
+///
+/// # Method
+/// Of good parts like those that the detector learnt from at most a share p is rejected, by the bound that the held-out scores give at
+/// 95 % confidence (Clopper & Pearson 1934). An alarm begins where k of the last 50 pictures are rejected, more than a fifth of
+/// them, and a binomial variable with that p would reach k less often than once in ten thousand. Where few pictures were learnt from p is
+/// large, and it takes more rejects.
+#[derive(Debug, Clone)]
+pub struct RejectAlarm {
+    rate: f64,
+    /// Whether each of the latest pictures was rejected, the oldest first.
+    rejected: VecDeque<bool>,
+    is_alarmed: bool,
+}
+
+/// How many of the latest pictures were rejected.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rejects {
+    /// How many pictures there are.
+    pub pictures: usize,
+    /// How many of them were rejected.
+    pub rejected: usize,
+    /// The share of good parts that may be, at most.
+    pub rate: f64,
+}
+
+impl RejectAlarm {
+    /// For the pictures that a detector judges.
+    pub fn new(detector: &Detector) -> RejectAlarm {
+        let calibration = &detector.card().calibration;
+        RejectAlarm::of(match &calibration.threshold {
+            ThresholdCard::Contract(contract) => contract.bound,
+            threshold => {
+                let scores = calibration.held_out.iter().map(|image| image.score);
+                let rejected = scores.filter(|score| *score >= threshold.value()).count();
+                upper_bound(rejected, calibration.held_out.len())
+            }
+        })
+    }
+
+    /// The same, where at most a share `rate` of good parts is rejected.
+    pub fn of(rate: f64) -> RejectAlarm {
+        RejectAlarm {
+            rate,
+            rejected: VecDeque::with_capacity(VERDICTS),
+            is_alarmed: false,
+        }
+    }
+
+    /// Takes the verdict on the next picture, and says where that changes something.
+    pub fn add(&mut self, is_rejected: bool) -> Option<Change<Rejects>> {
+        if self.rejected.len() == VERDICTS {
+            self.rejected.pop_front();
+        }
+        self.rejected.push_back(is_rejected);
+        if self.rejected.len() < VERDICTS {
+            return None;
+        }
+        let rejected = self.rejected.iter().filter(|&&is_rejected| is_rejected).count();
+        let share = rejected as f64 / VERDICTS as f64;
+        let chance = match rejected.checked_sub(1) {
+            Some(fewer) => 1.0 - at_most(fewer, VERDICTS, self.rate),
+            None => 1.0,
+        };
+        let rejects = Rejects {
+            pictures: VERDICTS,
+            rejected,
+            rate: self.rate,
+        };
+        match self.is_alarmed {
+            false if share > MANY && chance < RARE => {
+                self.is_alarmed = true;
+                Some(Change::Begins(rejects))
+            }
+            true if share < NOT_MANY || chance > NOT_RARE => {
+                self.is_alarmed = false;
+                Some(Change::Ends(rejects))
             }
             _ => None,
         }
@@ -146,5 +241,45 @@ mod tests {
                 "{held_out} held-out scores"
             );
         }
+    }
+
+    #[test]
+    fn many_rejects_are_an_alarm_once_and_its_end_is_said_once() {
+        let mut alarm = RejectAlarm::of(0.02);
+        let mut changes = Vec::new();
+        // One in ten is a line with defects, one in two is trouble.
+        for index in 0..600 {
+            let is_rejected = index % if (200..300).contains(&index) { 2 } else { 10 } == 0;
+            changes.extend(alarm.add(is_rejected).map(|change| (index, change)));
+        }
+        let [(begins, Change::Begins(many))] = changes[..] else {
+            panic!("one alarm, not {changes:?}");
+        };
+        assert!((200..230).contains(&begins) && many.rejected == 11, "{changes:?}");
+        let ends: Vec<_> = (0..100).filter_map(|_| alarm.add(false)).collect();
+        assert!(
+            matches!(ends[..], [Change::Ends(Rejects { rejected: 4, .. })]),
+            "{ends:?}"
+        );
+    }
+
+    /// Of ten pictures the bound is 26 %, of two it is 78 %.
+    #[test]
+    fn where_good_parts_may_be_rejected_it_takes_more() {
+        for (rate, least) in [(0.0143, 11), (0.26, 26), (0.78, 49), (1.0, 51)] {
+            let rejects = |rejected: usize| {
+                let mut alarm = RejectAlarm::of(rate);
+                let verdicts = (0..VERDICTS).map(|index| index < rejected);
+                verdicts.filter_map(|is_rejected| alarm.add(is_rejected)).count()
+            };
+            let found = (0..=VERDICTS).find(|&rejected| rejects(rejected) > 0);
+            assert_eq!(found.unwrap_or(VERDICTS + 1), least, "{rate}");
+        }
+        let mut alarm = RejectAlarm::of(0.02);
+        assert!((1..VERDICTS).all(|_| alarm.add(true).is_none()));
+        assert!(matches!(
+            alarm.add(true),
+            Some(Change::Begins(Rejects { rejected: 50, .. }))
+        ));
     }
 }

@@ -52,3 +52,53 @@ fn only_marked_pixels_have_a_marked_colour() {
     }
     assert!(marked > 0 && coloured > 0, "{marked} marked, {coloured} below");
 }
+
+/// Also where the picture is as white as the outline, and where it has fewer pixels than the map.
+#[test]
+fn an_outline_is_white_all_around_with_a_dark_rim() {
+    let folder = tempfile::tempdir().unwrap();
+    let maps = folder.path().join("maps");
+    // White, with a black square in it.
+    for side in [100_u32, 256, 700] {
+        let middle = 2 * side / 5..3 * side / 5;
+        let white = image::GrayImage::from_fn(side, side, |x, y| {
+            let is_black = middle.contains(&x) && middle.contains(&y);
+            image::Luma([if is_black { 0 } else { 255 }])
+        });
+        white.save(folder.path().join(format!("{side}.png"))).unwrap();
+    }
+    let out = simplenet(&[
+        "predict".as_ref(),
+        factory().detector.as_ref(),
+        folder.path().as_ref(),
+        "--heatmaps".as_ref(),
+        maps.as_ref(),
+        "--masks".as_ref(),
+        folder.path().join("masks").as_ref(),
+    ]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    for side in [100_u32, 256, 700] {
+        let name = format!("{side}.png");
+        let heatmap = image::open(maps.join(&name)).unwrap().to_rgb8();
+        let mask = image::open(folder.path().join("masks").join(&name)).unwrap().to_luma8();
+        let mut ends = 0;
+        for (x, y) in (1..side).flat_map(|x| (1..side).map(move |y| (x, y))) {
+            for before in [(x - 1, y), (x, y - 1)] {
+                let (here, before) = match mask.get_pixel(x, y).0 {
+                    [255] => ((x, y), before),
+                    _ => (before, (x, y)),
+                };
+                if mask.get_pixel(here.0, here.1) != mask.get_pixel(before.0, before.1) {
+                    let [inside, outside] = [here, before].map(|(x, y)| heatmap.get_pixel(x, y).0);
+                    assert_eq!(inside, [255; 3], "{name}: {here:?}");
+                    assert!(
+                        outside.iter().all(|&channel| channel < 80),
+                        "{name}: {before:?} {outside:?}"
+                    );
+                    ends += 1;
+                }
+            }
+        }
+        assert!(ends > 100, "{name}: {ends}");
+    }
+}

@@ -273,6 +273,47 @@ fn the_threshold_can_be_shown_chosen_and_set() {
     assert_eq!(names(folder.path()), ["part.simplenet"]);
 }
 
+/// A value with a zero too many, or of another detector.
+#[test]
+fn a_threshold_far_from_the_scores_of_good_parts_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy.simplenet");
+    let detector = factory().detector.as_os_str();
+    let inspected = simplenet(&["inspect".as_ref(), detector, "--json".as_ref()]);
+    assert!(stderr(&inspected).contains("warning: with 12 held-out images"));
+    let inspected: Value = serde_json::from_str(&stdout(&inspected)).unwrap();
+    let held_out = inspected["card"]["calibration"]["held-out"].as_array().unwrap();
+    let highest = |key: &str| {
+        let values = held_out.iter().map(|image| image[key].as_f64().unwrap());
+        values.fold(f64::MIN, f64::max)
+    };
+    let said = |option: &str, value: f64| {
+        let mut arguments = vec!["threshold".as_ref(), detector, "--out".as_ref(), copy.as_os_str()];
+        let value = value.to_string();
+        arguments.extend([option, &value].map(OsStr::new));
+        let out = simplenet(&arguments);
+        assert!(out.status.success(), "{}", stderr(&out));
+        stderr(&out)
+    };
+    for (option, key, what) in [
+        ("--value", "score", "held-out scores"),
+        ("--pixel-value", "peak", "pixels of held-out pictures"),
+    ] {
+        let highest = highest(key);
+        assert_eq!(said(option, highest * 1.01), "");
+        let far = said(option, highest * 4.0);
+        let expected = format!("is far above all {what} of good parts (highest {highest:.4})");
+        assert!(far.contains(&expected), "{far}");
+    }
+    let low = said("--pixel-value", 0.0);
+    assert!(
+        low.contains("12 of the 12 held-out pictures of good parts have pixels at or above 0.0000"),
+        "{low}"
+    );
+    let low = said("--value", 0.0);
+    assert!(low.contains("12 of the 12 held-out scores of good parts"), "{low}");
+}
+
 /// What was missed is on the page, as it is and under its map.
 #[test]
 fn the_page_of_an_evaluation_shows_what_went_wrong() {

@@ -142,6 +142,36 @@ fn labelled_images_of_one_kind_are_refused_by_all_commands() {
     assert!(!out_file.exists());
 }
 
+/// A camera's program may write `Good`, or a folder for each day.
+#[test]
+fn labelled_images_that_lie_elsewhere_are_pointed_at() {
+    let labels = tempfile::tempdir().unwrap();
+    lay_out(labels.path());
+    let said = || {
+        let out = simplenet(&["evaluate".as_ref(), factory().detector.as_ref(), labels.path().as_ref()]);
+        assert_eq!(out.status.code(), Some(1));
+        stderr(&out)
+    };
+    let good = labels.path().join("good");
+    let (named, day) = (labels.path().join("GOOD"), good.join("monday"));
+    std::fs::rename(&good, &named).unwrap();
+    assert!(
+        said().contains("its folder GOOD is not `good`, rename it"),
+        "{}",
+        said()
+    );
+    // Small and large letters are one on some systems.
+    let aside = labels.path().join("aside");
+    std::fs::rename(&named, &aside).unwrap();
+    std::fs::create_dir(&good).unwrap();
+    std::fs::rename(&aside, &day).unwrap();
+    assert!(
+        said().contains("images further down, as in good/monday, are not looked at"),
+        "{}",
+        said()
+    );
+}
+
 /// One damaged picture among the labelled ones is named and left out, and no picture is replaced by a detector.
 #[test]
 fn a_threshold_is_chosen_on_what_can_be_judged() {
@@ -225,7 +255,7 @@ fn training_with_a_test_prints_one_value() {
     let out_file = folder.path().join("part.simplenet");
     let ring = factory().ring.as_os_str();
     let mut arguments = vec!["train".as_ref(), ring, "--out".as_ref(), out_file.as_os_str()];
-    arguments.extend(["--resize", "64", "--folds", "2", "--json", "--test"].map(OsStr::new));
+    arguments.extend(["--resize", "64", "--tile", "32", "--folds", "2", "--json", "--test"].map(OsStr::new));
     arguments.push(ring);
     let out = simplenet(&arguments);
     assert!(out.status.success(), "{}", stderr(&out));
@@ -233,6 +263,11 @@ fn training_with_a_test_prints_one_value() {
     assert_eq!(trained["data"]["images"], 12);
     assert_eq!(trained["test"]["defects"]["images"], 4);
     assert!(trained["test"]["recall"].is_number() && trained["test"]["aupro"].is_number());
+    let text = stdout(&simplenet(&["inspect".as_ref(), out_file.as_ref()]));
+    assert!(
+        text.contains("seen as 64 x 64 in squares of 32 that share 8 (--tile, --overlap)"),
+        "{text}"
+    );
 }
 
 /// Where no mask marks anything there is no pixel metric, and that is said for every kind.
@@ -294,4 +329,69 @@ fn the_best_threshold_is_one_that_finds_a_defect() {
         stderr(&out)
     );
     assert!(!copy.exists());
+}
+
+/// What `evaluate` says on stderr and on its page, at a threshold, of labelled images.
+fn said_at(value: &str, area: &str, labels: &Path) -> [String; 2] {
+    let folder = tempfile::tempdir().unwrap();
+    let (copy, page) = (folder.path().join("copy.simplenet"), folder.path().join("page.html"));
+    let mut set = vec!["threshold".as_ref(), factory().detector.as_os_str()];
+    set.extend(["--value", value, "--min-defect-area", area, "--out"].map(OsStr::new));
+    set.push(copy.as_os_str());
+    let out = simplenet(&set);
+    assert!(out.status.success(), "{}", stderr(&out));
+    let evaluate = ["evaluate".as_ref(), copy.as_os_str(), labels.as_os_str()];
+    let out = simplenet(&[&evaluate[..], &["--page".as_ref(), page.as_os_str()]].concat());
+    assert!(out.status.success(), "{}", stderr(&out));
+    [stderr(&out), std::fs::read_to_string(page).unwrap()]
+}
+
+/// Defects that score higher than good parts are found by a lower threshold, and nobody sees that in the verdicts.
+#[test]
+fn a_threshold_that_would_find_more_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (labels, copy) = (folder.path().join("labels"), folder.path().join("copy.simplenet"));
+    lay_out(&labels);
+    let out = simplenet(&[
+        "threshold".as_ref(),
+        factory().detector.as_ref(),
+        "--from-test".as_ref(),
+        labels.as_ref(),
+        "--out".as_ref(),
+        copy.as_ref(),
+        "--json".as_ref(),
+    ]);
+    let best: Value = serde_json::from_str(&stdout(&out)).unwrap();
+    let best = best["from-test"]["threshold"].as_f64().unwrap();
+
+    let expected = format!(
+        "a threshold of {best:.4} would find 1 of 1 defects and reject 0 of 2 of these good parts (best F1); 2 good parts say little"
+    );
+    let [said, page] = said_at("1e9", "0", &labels);
+    assert!(said.contains(&format!("note: {expected}")), "{said}");
+    assert!(page.contains(&expected.replacen('a', "<p>A", 1)), "{page}");
+
+    let [said, page] = said_at(&best.to_string(), "0", &labels);
+    assert!(!said.contains("would find") && !page.contains("would find"), "{said}");
+    // The area decides, and not the threshold.
+    let [said, _] = said_at("-1000", "9999999", &labels);
+    assert!(!said.contains("would find"), "{said}");
+}
+
+/// All that scores high lies in `good`.
+#[test]
+fn folders_that_are_swapped_are_asked_for() {
+    let labels = tempfile::tempdir().unwrap();
+    let defect = simplenet_data::toy::CATEGORIES[2].defects[1];
+    for (from, to) in [(format!("{defect}/000.png"), "good"), ("good/000.png".into(), "bad")] {
+        std::fs::create_dir(labels.path().join(to)).unwrap();
+        for index in 0..5 {
+            let to = labels.path().join(to).join(format!("{index}.png"));
+            std::fs::copy(factory().test(&from), to).unwrap();
+        }
+    }
+    let [said, page] = said_at("1", "0", labels.path());
+    let question = "ood parts score higher than defects (I-AUROC 0.0); are the folders swapped?";
+    assert!(said.contains(&format!("warning: g{question}")), "{said}");
+    assert!(page.contains(&format!("<p>G{question}")), "{page}");
 }

@@ -104,6 +104,7 @@ fn training_says_which_pictures_it_does_not_decode() {
         "{message}"
     );
     assert!(message.contains("warning: with 5 held-out images"), "{message}");
+    assert!(message.contains("defects are likely to be missed"), "{message}");
 }
 
 /// Twelve bits in the lower part of sixteen: sixteen grey levels are left.
@@ -221,7 +222,10 @@ fn usage_errors_are_1_and_help_is_0() {
 #[test]
 fn quiet_means_data_only() {
     let out = simplenet(&["inspect".as_ref(), factory().detector.as_ref(), "--quiet".as_ref()]);
-    assert!(stderr(&out).is_empty() && stdout(&out).starts_with("images "));
+    let text = stdout(&out);
+    assert!(stderr(&out).is_empty() && text.starts_with("images "));
+    // What is as usual is not spoken of.
+    assert!(!text.contains("--tile") && !text.contains("--layers"), "{text}");
 }
 
 #[test]
@@ -260,6 +264,14 @@ fn errors_name_the_options_that_were_typed() {
         (
             &["--resize", "7", "--overlap", "0"],
             "`--resize` is 7\n\nhint: the shorter side takes at least 8 pixels, one patch of 8",
+        ),
+        (
+            &["--resize", "10000"],
+            "and 1024 are the most)\n\nhint: a detector with a smaller `--resize` or a larger `--tile` takes fewer",
+        ),
+        (
+            &["--backbone", "resnet18"],
+            "the weights of resnet18 are not in this program\n\nhint: name its checkpoint with `--weights FILE`",
         ),
         (&["--folds", "1"], "`--folds` is 1"),
         (&["--vectors", "0"], "`--vectors` is 0"),
@@ -330,6 +342,8 @@ fn layers_are_joined_as_they_are_named() {
     assert!(out.status.success(), "{}", stderr(&out));
     let out = simplenet(&["inspect".as_ref(), out_file.as_ref(), "--json".as_ref()]);
     let inspection: serde_json::Value = serde_json::from_str(&stdout(&out)).unwrap();
+    let text = stdout(&simplenet(&["inspect".as_ref(), out_file.as_ref()]));
+    assert!(text.contains(", layers 1,3 (--layers), weights"), "{text}");
     let stages = &inspection["config"]["model"]["features"]["stages"];
     assert_eq!(*stages, serde_json::json!(["layer1", "layer3"]));
 }

@@ -110,6 +110,25 @@ fn pictures_of_another_size_are_judged_and_counted() {
         "{message}"
     );
     assert_eq!(stderr(&predict(&[&good])), "");
+
+    // So say those that judge more.
+    let labels = folder.path().join("labels");
+    for (from, to) in [(&good, "good/0.png"), (&half, "good/half.png"), (&good, "bad/0.png")] {
+        let to = labels.join(to);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(from, to).unwrap();
+    }
+    let detector = factory().detector.as_os_str();
+    let evaluated = simplenet(&["evaluate".as_ref(), detector, labels.as_ref()]);
+    let mut watch = vec!["watch".as_ref(), detector, labels.as_os_str()];
+    watch.extend(["--once", "--settle", "0", "--out"].map(OsStr::new));
+    let judged = folder.path().join("judged");
+    watch.push(judged.as_ref());
+    for out in [evaluated, simplenet(&watch)] {
+        let message = stderr(&out);
+        assert_eq!(message.matches(expected).count(), 1, "{message}");
+        assert!(message.contains("half.png of 128 x 100"), "{message}");
+    }
 }
 
 #[test]

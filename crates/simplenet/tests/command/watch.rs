@@ -6,6 +6,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use simplenet_data::toy::{self, Counts};
 
 use crate::support::{command, factory, simplenet, stderr};
@@ -136,17 +137,18 @@ fn two_processes_cannot_share_an_output_folder() {
 #[test]
 fn pictures_into_the_watched_folder_are_refused() {
     let (folder, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let inside = folder.path().join("maps");
+    let (inside, out_folder) = (folder.path().join("maps"), out.path().join("judged"));
     let refused = simplenet(&[
         "watch".as_ref(),
         factory().detector.as_ref(),
         folder.path().as_ref(),
         "--out".as_ref(),
-        out.path().as_ref(),
+        out_folder.as_ref(),
         "--heatmaps".as_ref(),
         inside.as_ref(),
     ]);
     assert!(stderr(&refused).contains("which is watched"), "{}", stderr(&refused));
+    assert!(!inside.exists() && !out_folder.exists());
 }
 
 /// A link to a file that opens and gives an error of the system with every read.
@@ -217,6 +219,84 @@ fn a_folder_that_cannot_be_listed_does_not_stop_the_others() {
     kill(child);
 }
 
+/// Verdicts stay, whoever wrote them, and a log says who did.
+#[test]
+fn a_log_says_which_detector_judged_and_when() {
+    let (folder, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let other = out.path().join("other.simplenet");
+    let changed = simplenet(&[
+        "threshold".as_ref(),
+        factory().detector.as_ref(),
+        "--value".as_ref(),
+        "20".as_ref(),
+        "--out".as_ref(),
+        other.as_ref(),
+    ]);
+    assert!(changed.status.success(), "{}", stderr(&changed));
+    let arrive = |name: &str| {
+        std::fs::copy(factory().test("good/000.png"), folder.path().join(name)).unwrap();
+    };
+    let judge = |detector: &Path| {
+        let watched = simplenet(&[
+            "watch".as_ref(),
+            detector.as_ref(),
+            folder.path().as_ref(),
+            "--out".as_ref(),
+            out.path().as_ref(),
+            "--once".as_ref(),
+            "--settle".as_ref(),
+            "0".as_ref(),
+        ]);
+        assert!(watched.status.success(), "{}", stderr(&watched));
+        stderr(&watched)
+    };
+    arrive("a.png");
+    assert!(!judge(&factory().detector).contains("another detector"));
+    arrive("b.png");
+    let said = judge(&other);
+    assert!(
+        said.contains("note: 1 file in the log was judged by another detector"),
+        "{said}"
+    );
+    assert!(!judge(&other).contains("another detector"));
+    let said = judge(&factory().detector);
+    assert!(
+        said.contains("note: 1 file in the log was judged by another detector"),
+        "{said}"
+    );
+
+    let lines = log(out.path());
+    let models: Vec<&str> = lines.iter().map(|line| line["model"].as_str().unwrap()).collect();
+    assert_eq!(models.len(), 2);
+    for (model, detector) in models.iter().zip([&factory().detector, &other]) {
+        let digest = Sha256::digest(std::fs::read(detector).unwrap());
+        let whole: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(*model, &whole[..16]);
+    }
+    for line in &lines {
+        let time = line["time"].as_str().unwrap();
+        assert!(
+            time.starts_with("20") && time.len() == 20 && time.ends_with('Z'),
+            "{time}"
+        );
+    }
+
+    // As older programs wrote it.
+    let old = lines.into_iter().map(|mut line| {
+        let fields = line.as_object_mut().unwrap();
+        fields.remove("model");
+        fields.remove("time");
+        format!("{line}\n")
+    });
+    std::fs::write(out.path().join("judged.jsonl"), old.collect::<String>()).unwrap();
+    let said = judge(&other);
+    assert!(
+        said.contains("2 files are judged already") && !said.contains("another detector"),
+        "{said}"
+    );
+    assert_eq!(log(out.path()).len(), 2);
+}
+
 /// As where a lamp goes out: all pictures score higher than good ones did.
 #[test]
 fn a_line_whose_pictures_have_changed_is_warned_of() {
@@ -263,11 +343,12 @@ fn a_line_whose_pictures_have_changed_is_warned_of() {
         ]);
         assert!(watched.status.success(), "{}", stderr(&watched));
         let said = stderr(&watched);
-        assert_eq!(
-            said.matches("pictures score higher than those").count(),
-            usize::from(warns),
-            "{said}"
-        );
+        for alarm in [
+            "pictures score higher than those",
+            "of the last 50 pictures were rejected",
+        ] {
+            assert_eq!(said.matches(alarm).count(), usize::from(warns), "{said}");
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sha2::{Digest, Sha256};
 use simplenet::{Detector, LoadOptions, Method};
 use simplenet_backbone::{Arch, Precision, Stage};
 
@@ -83,7 +84,8 @@ pub(crate) struct Train {
     /// Keep that share with 95 % confidence, and not only on average: fewer false rejects, fewer defects found
     #[arg(long)]
     pub(crate) confident: bool,
-    /// Smallest defect, in pixels of the image; an image above the threshold without a region as large is good
+    /// Smallest region that is a defect, in pixels of the image; an image above the threshold without one as large is good. A
+    /// region is many times as large as the defect that it marks: choose from areas that `predict` has reported
     #[arg(long, value_name = "PIXELS", default_value_t = 0)]
     pub(crate) min_defect_area: u64,
     /// A mask of the images' size: only its white part is judged
@@ -260,7 +262,8 @@ pub(crate) struct Threshold {
     /// Choose it for the highest F1 on labelled images (a folder as `evaluate` takes it); measure on others afterwards
     #[arg(long, value_name = "DIR")]
     pub(crate) from_test: Option<PathBuf>,
-    /// Smallest defect, in pixels of the image; an image above the threshold without a region as large is good
+    /// Smallest region that is a defect, in pixels of the image; an image above the threshold without one as large is good. A
+    /// region is many times as large as the defect that it marks: choose from areas that `predict` has reported
     #[arg(long, value_name = "PIXELS")]
     pub(crate) min_defect_area: Option<u64>,
     /// Write here instead of changing the file
@@ -336,6 +339,13 @@ impl Model {
             allow_drift: self.allow_drift,
         };
         Ok(Detector::load(&self.path, &options)?)
+    }
+
+    /// What tells the file from other ones, also from the same with another threshold: the beginning of its SHA-256.
+    pub(crate) fn identity(&self) -> Result<String> {
+        let bytes = std::fs::read(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
+        let digest: [u8; 32] = Sha256::digest(bytes).into();
+        Ok(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
 

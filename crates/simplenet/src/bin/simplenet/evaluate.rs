@@ -1,15 +1,28 @@
 //! `simplenet evaluate`
 
+use std::path::Path;
+
 use anyhow::Result;
 use simplenet::detector::evaluation::{Curves, TestMetrics, TestReport};
 use simplenet::{Detector, write_atomic};
 use simplenet_data::{Sample, folder};
+use simplenet_metrics::Confusion;
 
 use crate::arguments::Evaluate;
 use crate::output::Output;
 use crate::outputs::Outputs;
 use crate::progress::Progress;
+use crate::sizes::OtherSizes;
+use crate::threshold::best_f1;
 use crate::{Outcome, page, remark};
+
+/// Where the best F1 is higher by so much than that at the threshold, a person should know.
+const MUCH_BETTER: f64 = 0.05;
+/// Of fewer good parts hardly anything follows for others.
+const FEW_GOOD: usize = 30;
+/// An AUROC that does not come about by chance where both kinds have so many pictures.
+const REVERSED: f64 = 0.3;
+const ENOUGH: usize = 5;
 
 pub(crate) fn run(arguments: &Evaluate, output: &Output) -> Result<Outcome> {
     let detector = arguments.model.load()?;
@@ -64,6 +77,18 @@ pub(crate) fn measure(detector: &Detector, test: &[Sample], output: &Output) -> 
         output.say(&format!(
             "warning: no mask of `{name}` has a white pixel in the part of its picture that is judged, so it has no pixel metrics"
         ));
+    }
+    let mut sizes = OtherSizes::new(detector);
+    for image in &report.images {
+        sizes.add(Path::new(&image.file), image.size);
+    }
+    if let Some(text) = sizes.text() {
+        output.say(&text);
+    }
+    let better = better(&report).map(|text| format!("note: {text}"));
+    let swapped = swapped(&report).map(|text| format!("warning: {text}"));
+    for advice in better.into_iter().chain(swapped) {
+        output.say(&advice);
     }
     Ok(report)
 }
@@ -138,6 +163,46 @@ pub(crate) fn smallest(report: &TestReport) -> Option<String> {
         format!(
             "above the threshold and yet good, without a region of at least {} pixels (--min-defect-area): {}",
             report.min_defect_area, report.too_small
+        )
+    })
+}
+
+/// What another threshold would do, where this one misses defects that score higher than good parts.
+pub(crate) fn better(report: &TestReport) -> Option<String> {
+    let missed = report.defects.images - report.defects.rejected;
+    let gain = report.metrics.image_f1_max - report.f1.unwrap_or(0.0);
+    // Where regions are too small another threshold may change nothing.
+    if missed == 0 || gain < MUCH_BETTER || report.too_small > 0 {
+        return None;
+    }
+    let (scores, anomalous): (Vec<f32>, Vec<bool>) = (report.images.iter())
+        .map(|image| (image.score, image.anomalous))
+        .unzip();
+    let (_, threshold) = best_f1(&scores, &anomalous).ok()??;
+    let at = Confusion::at(&scores, &anomalous, threshold).ok()?;
+    // Among few good parts even rejecting all of them has a high F1.
+    if 2 * at.false_positives as usize > report.good.images {
+        return None;
+    }
+    let or_less = if report.min_defect_area > 0 { "at most " } else { "" };
+    let few = match report.good.images {
+        images if images < FEW_GOOD => format!("; {images} good parts say little about others"),
+        _ => String::new(),
+    };
+    Some(format!(
+        "a threshold of {threshold:.4} would find {or_less}{} of {} defects and reject {} of {} of these good parts (best F1){few}; \
+         `threshold --from-test` sets it",
+        at.true_positives, report.defects.images, at.false_positives, report.good.images
+    ))
+}
+
+/// What to say where the scores are the wrong way round.
+pub(crate) fn swapped(report: &TestReport) -> Option<String> {
+    let enough = report.good.images.min(report.defects.images) >= ENOUGH;
+    (enough && report.metrics.image_auroc < REVERSED).then(|| {
+        format!(
+            "good parts score higher than defects (I-AUROC {}); are the folders swapped?",
+            percent(Some(report.metrics.image_auroc))
         )
     })
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use simplenet::detector::calibration::Method;
 use simplenet::detector::card::{Calibration, Card, ThresholdCard};
 use simplenet::{Detector, DetectorConfig, Error, Model};
+use simplenet_backbone::Stage;
 
 use crate::Outcome;
 use crate::arguments::Inspect;
@@ -41,6 +42,9 @@ pub(crate) fn run(arguments: &Inspect, output: &Output) -> Result<Outcome> {
         references,
     };
     let summary = summary(&detector)?;
+    if let Some(text) = remark::few(&detector.card().calibration) {
+        output.say(&text);
+    }
     output.either(&inspection, || {
         let mut text = summary;
         for reference in &inspection.references {
@@ -84,13 +88,14 @@ pub(crate) fn summary(detector: &Detector) -> Result<String, Error> {
         (
             "judged",
             format!(
-                "{} x {} pixels at ({}, {}), seen as {} x {}{}",
+                "{} x {} pixels at ({}, {}), seen as {} x {}{}{}",
                 inspected.width,
                 inspected.height,
                 inspected.x,
                 inspected.y,
                 geometry.columns,
                 geometry.rows,
+                squares(config, geometry.columns.min(geometry.rows)),
                 match detector.judged_share() {
                     1.0 => String::new(),
                     share => format!("; {:.0} % of it, as masks say", share * 100.0),
@@ -100,9 +105,10 @@ pub(crate) fn summary(detector: &Detector) -> Result<String, Error> {
         (
             "backbone",
             format!(
-                "{} {}, weights {weights}",
+                "{} {}, {}weights {weights}",
                 card.backbone.arch,
-                short(&card.backbone.sha256)
+                short(&card.backbone.sha256),
+                layers(config)
             ),
         ),
         (
@@ -133,11 +139,11 @@ pub(crate) fn summary(detector: &Detector) -> Result<String, Error> {
         (
             "held out",
             format!(
-                "{} scores in {} parts, highest {highest:.4}; {} suspects, {} groups of duplicates",
+                "{} scores in {} parts, highest {highest:.4}; {}, {} of duplicates",
                 calibration.held_out.len(),
                 calibration.folds,
-                card.hygiene.suspects.len(),
-                remark::groups(&card.hygiene.duplicates).len()
+                counted(card.hygiene.suspects.len(), "suspect"),
+                counted(remark::groups(&card.hygiene.duplicates).len(), "group")
             ),
         ),
         (
@@ -150,6 +156,39 @@ pub(crate) fn summary(detector: &Detector) -> Result<String, Error> {
     ];
     let lines = lines.map(|(name, value)| format!("{name:<14}{value}"));
     Ok(lines.join("\n"))
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
+/// The squares that cover a picture whose shorter side is seen as `side`, where they are not the usual ones.
+fn squares(config: &DetectorConfig, side: usize) -> String {
+    let usual = DetectorConfig::for_backbone(config.model.features.backbone);
+    let (tile, usual_tile) = (config.model.preprocess.crop, usual.model.preprocess.crop);
+    let usual_overlap = usual.overlap.map(|overlap| overlap.min(tile / 4));
+    match config.overlap {
+        Some(overlap) if tile != usual_tile.min(side) || config.overlap != usual_overlap => {
+            format!(" in squares of {tile} that share {overlap} (--tile, --overlap)")
+        }
+        _ => String::new(),
+    }
+}
+
+/// The layers whose features are joined, where they are not the usual ones.
+fn layers(config: &DetectorConfig) -> String {
+    let features = &config.model.features;
+    if features.stages == DetectorConfig::for_backbone(features.backbone).model.features.stages {
+        return String::new();
+    }
+    let numbers = features.stages.iter().filter_map(|stage| {
+        let index = Stage::ALL.iter().position(|known| known == stage)?;
+        Some((index + 1).to_string())
+    });
+    format!("layers {} (--layers), ", numbers.collect::<Vec<_>>().join(","))
 }
 
 /// The threshold, and what else decides.

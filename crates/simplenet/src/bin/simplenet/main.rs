@@ -3,6 +3,7 @@
 
 mod arguments;
 mod bench;
+mod clock;
 mod deeper;
 mod evaluate;
 mod inputs;
@@ -17,6 +18,7 @@ mod predict;
 mod progress;
 mod remark;
 mod rows;
+mod sizes;
 mod skipped;
 mod threshold;
 mod thumbnails;

@@ -197,7 +197,7 @@ pub(crate) fn place(path: &Path) -> PathBuf {
 }
 
 /// A folder by its real path, as far as it is there.
-fn resolved(folder: &Path) -> PathBuf {
+pub(crate) fn resolved(folder: &Path) -> PathBuf {
     for ancestor in folder.ancestors() {
         let here = if ancestor.as_os_str().is_empty() {
             Path::new(".")

@@ -10,14 +10,20 @@ use simplenet_data::is_image;
 
 /// How much the colour covers the picture's own grey at most: whoever looks at a marked place wants to see what is there.
 const OPACITY: f64 = 0.45;
+/// How much darker the rim of an outline is than what lies there: white is not seen on a white part.
+const RIM: f64 = 0.3;
+/// Its width in pixels of the map, of which an outline has one; both have at least one pixel of the picture.
+const RIM_WIDTH: f64 = 0.34;
 
 /// The grey image under its anomaly map. `range` is what a normal pixel scores and from where on it is marked: below the
 /// middle of it nothing is coloured, then yellow rises to orange just below the mark; marked pixels are crimson, and violet
-/// at twice the way. The outline of the regions is white. What is not judged is darkened.
+/// at twice the way. The outline of the regions is white, with a dark rim. What is not judged is darkened.
 pub(crate) fn heatmap(image: &Rgb8, map: &AnomalyMap, [typical, mark]: [f32; 2]) -> Result<DynamicImage> {
     let (width, height) = (u32::try_from(image.width())?, u32::try_from(image.height())?);
     let pixels = image.data().as_chunks::<3>().0;
     let span = f64::from(mark - typical).max(f64::MIN_POSITIVE);
+    let [first, second] = [0.0, 1.0].map(|x| map.geometry.to_map(x, 0.0)[0]);
+    let (outline, rim) = (1.0_f64.max(second - first), RIM_WIDTH.max(second - first));
     let picture = RgbImage::from_fn(width, height, |x, y| {
         let pixel = pixels[y as usize * image.width() + x as usize];
         let grey = pixel.iter().map(|&channel| f64::from(channel)).sum::<f64>() / 3.0;
@@ -25,12 +31,13 @@ pub(crate) fn heatmap(image: &Rgb8, map: &AnomalyMap, [typical, mark]: [f32; 2])
         let (Some(value), Some(index)) = (sample(map, column, row), index(map, column, row)) else {
             return Rgb([(grey * 0.4) as u8; 3]);
         };
-        if is_outline(map, column, row) {
+        if is_outline(map, [column, row], outline) {
             return Rgb([255; 3]);
         }
         // Between pixels the shade is smooth, but a pixel is marked as a whole: outlines and masks go around the same ones.
         let (color, opacity) = color((value - f64::from(typical)) / span, map.values[index] >= mark);
-        Rgb(color.map(|channel| (grey * (1.0 - opacity) + channel * opacity).round() as u8))
+        let shade = if is_beside(map, [column, row], rim) { RIM } else { 1.0 };
+        Rgb(color.map(|channel| ((grey * (1.0 - opacity) + channel * opacity) * shade).round() as u8))
     });
     Ok(picture.into())
 }
@@ -92,16 +99,27 @@ fn sample(map: &AnomalyMap, column: f64, row: f64) -> Option<f64> {
     Some(upper * (1.0 - down) + lower * down)
 }
 
-/// Whether a point lies in a region whose neighbour does not.
-fn is_outline(map: &AnomalyMap, column: f64, row: f64) -> bool {
-    let Some(here) = index(map, column, row) else {
-        return false;
-    };
+/// Whether a point lies in a region, no farther from its end than `distance`.
+fn is_outline(map: &AnomalyMap, point: [f64; 2], distance: f64) -> bool {
+    is_in_region(map, point) == Some(true) && has_neighbour(map, point, distance, false)
+}
+
+/// Whether a point lies in no region, but no farther from one than `distance`.
+fn is_beside(map: &AnomalyMap, point: [f64; 2], distance: f64) -> bool {
+    is_in_region(map, point) == Some(false) && has_neighbour(map, point, distance, true)
+}
+
+/// Whether a point has another one at this distance, to a side, that lies in a region or in none.
+fn has_neighbour(map: &AnomalyMap, [column, row]: [f64; 2], distance: f64, in_region: bool) -> bool {
     let neighbours = [(-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0)];
-    map.in_region[here]
-        && neighbours.iter().any(|(across, down)| {
-            index(map, column + across, row + down).is_some_and(|neighbour| !map.in_region[neighbour])
-        })
+    neighbours.iter().any(|(across, down)| {
+        let neighbour = [column + across * distance, row + down * distance];
+        is_in_region(map, neighbour) == Some(in_region)
+    })
+}
+
+fn is_in_region(map: &AnomalyMap, [column, row]: [f64; 2]) -> Option<bool> {
+    Some(map.in_region[index(map, column, row)?])
 }
 
 /// Colour and opacity of a value: 0 is a normal pixel, 1 is where pixels are marked. Over grey a marked pixel has more blue

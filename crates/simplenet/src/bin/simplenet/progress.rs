@@ -39,7 +39,10 @@ impl Progress {
         if let Some(last) = &mut self.last_line
             && last.elapsed() >= BETWEEN_LINES
         {
-            eprintln!("{phase}: {done} of {all}");
+            match all {
+                1 => eprintln!("{phase}"),
+                _ => eprintln!("{phase}: {done} of {all}"),
+            }
             *last = Instant::now();
         }
         let Some(bar) = &self.bar else { return };

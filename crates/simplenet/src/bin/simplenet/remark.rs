@@ -6,7 +6,7 @@ use simplenet::Detector;
 use simplenet::detector::Geometry;
 use simplenet::detector::calibration::Contract;
 use simplenet::detector::card::{Calibration, Card, Duplicate, Halved, HeldOut, Hygiene, ThresholdCard};
-use simplenet::detector::shift::{Change, Shift};
+use simplenet::detector::shift::{Change, Rejects, Shift};
 
 /// Below this share of the picture a person should know that the rest is not judged.
 const SHARE_TO_MENTION: f64 = 0.9;
@@ -14,6 +14,10 @@ const SHARE_TO_MENTION: f64 = 0.9;
 const DARK: u8 = 64;
 /// Of fewer held-out scores than this even the largest is passed by more than one good part in twenty, on average.
 const FEW: usize = 20;
+/// A threshold so many times the highest score of good parts, or so many times as far above it as it is above their median, is
+/// rather a slip of the hand.
+const FAR_TIMES: f32 = 3.0;
+const FAR_DISTANCES: f32 = 10.0;
 /// Where half of the pictures make good ones score as much higher, more pictures are worth the trouble.
 const MUCH_HIGHER: f32 = 1.1;
 /// Lines of one kind; the others are counted.
@@ -67,21 +71,39 @@ pub(crate) fn lines(card: &Card, geometry: &Geometry) -> Vec<String> {
             share * 100.0
         ));
     }
-    if let ThresholdCard::Contract(contract) = &card.calibration.threshold
-        && !contract.is_promised()
-    {
-        let remedy = match contract.more_images_needed() {
-            0 => "--confident promises the target".to_string(),
-            more => format!("{more} more images are needed to promise the target"),
-        };
-        let kind = if contract.held_out < FEW { "warning" } else { "note" };
-        lines.push(format!(
-            "{kind}: with {} held-out images the false-reject rate is at most {:.2} % with 95 % confidence; {remedy}",
-            contract.held_out,
-            contract.bound * 100.0
-        ));
-    }
+    lines.extend(unpromised(&card.calibration));
     lines
+}
+
+/// What a detector of so few pictures may be expected to do, where a person should not trust it.
+pub(crate) fn few(calibration: &Calibration) -> Option<String> {
+    unpromised(calibration).filter(|_| calibration.held_out.len() < FEW)
+}
+
+/// What to say of a threshold whose rate is not promised.
+fn unpromised(calibration: &Calibration) -> Option<String> {
+    let ThresholdCard::Contract(contract) = &calibration.threshold else {
+        return None;
+    };
+    if contract.is_promised() {
+        return None;
+    }
+    let remedy = match contract.more_images_needed() {
+        0 => "--confident promises the target".to_string(),
+        more => format!("{more} more images are needed to promise the target"),
+    };
+    let (kind, misses) = match contract.held_out < FEW {
+        true => (
+            "warning",
+            ". Where good parts vary, defects are likely to be missed: good ones that it has not seen score as high",
+        ),
+        false => ("note", ""),
+    };
+    Some(format!(
+        "{kind}: with {} held-out images the false-reject rate is at most {:.2} % with 95 % confidence; {remedy}{misses}",
+        contract.held_out,
+        contract.bound * 100.0
+    ))
 }
 
 /// What to say of a threshold that was not chosen for a rate, where it would reject more of the good parts that the detector was
@@ -103,6 +125,73 @@ pub(crate) fn rejected(detector: &Detector) -> Option<String> {
             100.0 * allowed
         )
     })
+}
+
+/// What to say of a threshold that a person has set so high that hardly anything is rejected.
+pub(crate) fn far_above(detector: &Detector) -> Option<String> {
+    let Calibration {
+        threshold, held_out, ..
+    } = &detector.card().calibration;
+    let ThresholdCard::Fixed { threshold } = threshold else {
+        return None;
+    };
+    let scores = Spread::of(held_out.iter().map(|image| image.score))?;
+    scores.is_far_below(*threshold).then(|| {
+        format!(
+            "warning: {threshold:.4} is far above all held-out scores of good parts (highest {:.4}): hardly anything is rejected\n\nhint: \
+             scores are those that `predict` reports",
+            scores.highest
+        )
+    })
+}
+
+/// The same of one for pixels, or where most good pictures have a pixel that is marked.
+pub(crate) fn pixels(detector: &Detector) -> Option<String> {
+    let Calibration {
+        pixel_threshold,
+        held_out,
+        ..
+    } = &detector.card().calibration;
+    let peaks = Spread::of(held_out.iter().map(|image| image.peak))?;
+    let hint = "hint: `inspect --json` has the highest pixel of each held-out picture (peak)";
+    if peaks.is_far_below(*pixel_threshold) {
+        return Some(format!(
+            "warning: {pixel_threshold:.4} is far above all pixels of held-out pictures of good parts (highest {:.4}): hardly any pixel is \
+             marked\n\n{hint}",
+            peaks.highest
+        ));
+    }
+    let marked = held_out.iter().filter(|image| image.peak >= *pixel_threshold).count();
+    (2 * marked > held_out.len()).then(|| {
+        format!(
+            "warning: {marked} of the {} held-out pictures of good parts have pixels at or above {pixel_threshold:.4}, which are marked\n\n{hint}",
+            held_out.len()
+        )
+    })
+}
+
+/// Where values of good parts lie.
+struct Spread {
+    median: f32,
+    highest: f32,
+}
+
+impl Spread {
+    /// `None` without any.
+    fn of(values: impl Iterator<Item = f32>) -> Option<Spread> {
+        let mut sorted: Vec<f32> = values.collect();
+        sorted.sort_by(f32::total_cmp);
+        Some(Spread {
+            median: *sorted.get(sorted.len() / 2)?,
+            highest: *sorted.last()?,
+        })
+    }
+
+    fn is_far_below(&self, value: f32) -> bool {
+        let distance = self.highest - self.median;
+        let is_many_distances = distance > 0.0 && value - self.highest > FAR_DISTANCES * distance;
+        is_many_distances || self.highest > 0.0 && value > FAR_TIMES * self.highest
+    }
 }
 
 /// What to say of a file that cannot be read. Most reasons name it.
@@ -128,6 +217,26 @@ pub(crate) fn shift(change: &Change) -> String {
             format!(
                 "note: the last {scores} pictures score as those that were learnt from again ({percent:.0} % above the median)"
             )
+        }
+    }
+}
+
+/// What to say where a line rejects unusually many pictures, or no longer does.
+pub(crate) fn rejects(change: &Change<Rejects>) -> String {
+    let (Change::Begins(rejects) | Change::Ends(rejects)) = change;
+    let Rejects {
+        pictures,
+        rejected,
+        rate,
+    } = rejects;
+    match change {
+        Change::Begins(_) => format!(
+            "warning: {rejected} of the last {pictures} pictures were rejected; of good parts like those that were learnt from it should be at \
+             most {:.1} %. Process, light or camera may have changed\n\nhint: look at the latest of them before more parts are made",
+            100.0 * rate
+        ),
+        Change::Ends(_) => {
+            format!("note: rejects are no longer unusually many: {rejected} of the last {pictures} pictures")
         }
     }
 }

@@ -49,7 +49,9 @@ pub(crate) fn run(arguments: &Threshold, output: &Output) -> Result<Outcome> {
         let best = best(&mut detector, test, output, &mut outcome)?;
         detector.set_threshold(best)?;
     }
-    if let Some(text) = remark::rejected(&detector) {
+    let of_pixels = arguments.pixel_value.and_then(|_| remark::pixels(&detector));
+    let remarks = [remark::rejected(&detector), remark::far_above(&detector), of_pixels];
+    for text in remarks.into_iter().flatten() {
         output.say(&text);
     }
     if changes {
@@ -110,18 +112,7 @@ fn best(detector: &mut Detector, test: &[Sample], output: &Output, outcome: &mut
             anomalous.len()
         );
     }
-    // F1 is highest where a threshold just finds a defect.
-    let labelled = scores.iter().zip(&anomalous);
-    let findable = labelled.filter(|(score, anomalous)| **anomalous && score.is_finite());
-    let mut best: Option<(f64, f32)> = None;
-    for (&threshold, _) in findable {
-        let f1 = Confusion::at(&scores, &anomalous, threshold)?.f1().unwrap_or(0.0);
-        // Of equal ones the highest, which rejects the fewest.
-        if best.is_none_or(|best| (f1, threshold) > best) {
-            best = Some((f1, threshold));
-        }
-    }
-    let Some((f1, threshold)) = best else {
+    let Some((f1, threshold)) = best_f1(&scores, &anomalous)? else {
         bail!(
             "no defective image has a region of at least {} pixels, so none is found at any threshold\n\nhint: choose a smaller --min-defect-area",
             detector.card().calibration.min_defect_area
@@ -141,4 +132,20 @@ fn best(detector: &mut Detector, test: &[Sample], output: &Output, outcome: &mut
         good: anomalous.len() - defective,
         defective,
     })
+}
+
+/// The highest F1 and its threshold, of equal ones the highest, which rejects the fewest; `None` where no defective image has a
+/// finite score.
+pub(crate) fn best_f1(scores: &[f32], anomalous: &[bool]) -> Result<Option<(f64, f32)>> {
+    // F1 is highest where a threshold just finds a defect.
+    let labelled = scores.iter().zip(anomalous);
+    let findable = labelled.filter(|(score, anomalous)| **anomalous && score.is_finite());
+    let mut best: Option<(f64, f32)> = None;
+    for (&threshold, _) in findable {
+        let f1 = Confusion::at(scores, anomalous, threshold)?.f1().unwrap_or(0.0);
+        if best.is_none_or(|best| (f1, threshold) > best) {
+            best = Some((f1, threshold));
+        }
+    }
+    Ok(best)
 }

@@ -33,11 +33,17 @@ pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
         Step::Features { done, images } => progress.at("features", done, images),
         Step::Settling { epoch, epochs } => progress.at("how long to train", epoch, epochs),
         Step::Head {
+            head, heads, epochs: 1, ..
+        } if head < heads => progress.at("parts of held-out pictures scored", head, heads - 1),
+        Step::Head {
             head,
             heads,
             epoch,
             epochs,
-        } if head < heads => progress.at(&format!("held-out scores {head}/{}", heads - 1), epoch, epochs),
+        } if head < heads => {
+            let part = format!("scoring held-out pictures, part {head} of {}", heads - 1);
+            progress.at(&part, epoch, epochs);
+        }
         Step::Head { epoch, epochs, .. } => progress.at("training", epoch, epochs),
     });
     progress.end();

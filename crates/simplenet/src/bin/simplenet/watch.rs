@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use simplenet::detector::shift::ShiftAlarm;
-use simplenet::{Detector, Error};
+use simplenet::detector::shift::{RejectAlarm, ShiftAlarm};
+use simplenet::{Detector, Error, Verdict};
 
 use crate::arguments::Watch;
 use crate::inputs::{self, Found, Input};
@@ -19,8 +19,9 @@ use crate::output::Output;
 use crate::outputs::{self, Folders, Outputs};
 use crate::predict::{BATCH, judge, pictures};
 use crate::rows::line;
+use crate::sizes::OtherSizes;
 use crate::watch_log::{Entry, Log, Stamp};
-use crate::{Outcome, message, remark};
+use crate::{Outcome, clock, message, remark};
 
 /// How often a file is opened before the log says that it cannot be read: a share may fail for a moment.
 const TRIES: usize = 3;
@@ -36,9 +37,13 @@ struct Arrival {
 /// What judges files, and what it keeps of them.
 struct Station<'a> {
     detector: &'a Detector,
+    /// Which file it is.
+    model: String,
     pictures: Pictures<'a>,
     log: Log,
-    alarm: ShiftAlarm,
+    shift: ShiftAlarm,
+    rejects: RejectAlarm,
+    sizes: OtherSizes<'a>,
     output: &'a Output,
 }
 
@@ -57,17 +62,22 @@ pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
             .with_context(|| format!("`{name}` is {seconds}; it is a number of seconds"))
     });
     let (interval, settle) = (interval?, settle?);
-    outputs::make("--out", &arguments.out)?;
     let folders = [
         ("--heatmaps", arguments.heatmaps.as_deref()),
         ("--masks", arguments.masks.as_deref()),
     ];
-    let pictures = Pictures::new(arguments, folders)?;
+    let mut pictures = Pictures::new(arguments, folders)?;
+    outputs::make("--out", &arguments.out)?;
+    pictures.outputs.folders(folders)?;
     let _lock = lock(&arguments.out)?;
+    let model = arguments.model.identity()?;
     let mut station = Station {
-        log: Log::open(&arguments.out.join("judged.jsonl"))?,
-        alarm: ShiftAlarm::new(&detector),
+        log: Log::open(&arguments.out.join("judged.jsonl"), &model)?,
+        shift: ShiftAlarm::new(&detector),
+        rejects: RejectAlarm::new(&detector),
+        sizes: OtherSizes::new(&detector),
         detector: &detector,
+        model,
         pictures,
         output,
     };
@@ -76,6 +86,9 @@ pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
         arguments.folder.display(),
         station.log.len()
     ));
+    if let Some(text) = station.log.of_another() {
+        output.say(&text);
+    }
     let mut arrivals: HashMap<PathBuf, Arrival> = HashMap::new();
     let mut outcome = Outcome::default();
     let mut said = [false; 2];
@@ -172,7 +185,9 @@ impl Station<'_> {
         let paths: Vec<&Path> = batch.iter().map(|file| file.input.path.as_path()).collect();
         let judged = judge(self.detector, &paths);
         let mut outcome = Outcome::default();
-        let (mut entries, mut scores) = (Vec::new(), Vec::new());
+        let (mut entries, mut verdicts) = (Vec::new(), Vec::new());
+        let time = clock::utc(SystemTime::now());
+        let had_other_sizes = self.sizes.text().is_some();
         for (Ready { input, stamp, tries }, judged) in batch.iter().zip(&judged) {
             // A file that moved away or changed while it was read is not this file; the next round sees what is there, which
             // has to be waited for where it is still something.
@@ -205,23 +220,36 @@ impl Station<'_> {
                     Ok(()) => pictures(self.detector, &input.label, image, prediction, self.pictures.folders),
                     Err(error) => Some(message(&error)),
                 };
-                scores.push(prediction.score);
-                outcome.defects |= prediction.verdict == simplenet::Verdict::Defect;
+                let is_defect = prediction.verdict == Verdict::Defect;
+                verdicts.push((prediction.score, is_defect));
+                outcome.defects |= is_defect;
                 outcome.errors |= picture_error.is_some();
+                let geometry = &prediction.map.geometry;
+                self.sizes.add(&input.path, [geometry.width, geometry.height]);
             }
             outcome.errors |= judged.prediction.is_err();
             entries.push(Entry {
                 name: input.label.clone(),
-                stamp: *stamp,
                 line: line(input.label.display().to_string(), judged, picture_error),
+                model: &self.model,
+                time: &time,
+                stamp: *stamp,
             });
         }
         self.log.append(&entries)?;
         for entry in &entries {
             self.output.json_line_if_read(entry)?;
         }
-        for change in scores.into_iter().filter_map(|score| self.alarm.add(score)) {
-            self.output.say(&remark::shift(&change));
+        // Once: the log has the size of each.
+        if let (Some(text), false) = (self.sizes.text(), had_other_sizes) {
+            self.output.say(&text);
+        }
+        for (score, is_defect) in verdicts {
+            let shift = self.shift.add(score).map(|change| remark::shift(&change));
+            let rejects = self.rejects.add(is_defect).map(|change| remark::rejects(&change));
+            for text in shift.into_iter().chain(rejects) {
+                self.output.say(&text);
+            }
         }
         Ok(outcome)
     }
@@ -263,21 +291,18 @@ struct Pictures<'a> {
 }
 
 impl Pictures<'_> {
+    /// Refuses folders in the one that is watched; none is made yet.
     fn new<'a>(arguments: &Watch, folders: Folders<'a>) -> Result<Pictures<'a>> {
-        let canonical = |path: &Path| {
-            path.canonicalize().with_context(|| {
-                format!(
-                    "cannot read the folder {}\n\nhint: it has to be there before it is watched",
-                    path.display()
-                )
-            })
-        };
-        let watched = canonical(&arguments.folder)?;
+        let watched = arguments.folder.canonicalize().with_context(|| {
+            format!(
+                "cannot read the folder {}\n\nhint: it has to be there before it is watched",
+                arguments.folder.display()
+            )
+        })?;
         let mut outputs = Outputs::default();
         outputs.keep(&arguments.model.path, "the detector");
-        outputs.folders(folders)?;
         for folder in folders.into_iter().filter_map(|(_, folder)| folder) {
-            if canonical(folder)?.starts_with(&watched) {
+            if outputs::resolved(folder).starts_with(&watched) {
                 bail!(
                     "{} lies in {}, which is watched\n\nhint: name a folder outside of it",
                     folder.display(),

@@ -26,6 +26,10 @@ pub(crate) struct Entry<'a> {
     pub(crate) name: PathBuf,
     #[serde(flatten)]
     pub(crate) line: Line<'a>,
+    /// Which detector file judged it.
+    pub(crate) model: &'a str,
+    /// When: UTC.
+    pub(crate) time: &'a str,
     #[serde(flatten)]
     pub(crate) stamp: Stamp,
 }
@@ -36,6 +40,8 @@ struct Key {
     file: String,
     #[serde(flatten)]
     stamp: Stamp,
+    /// Older programs wrote none.
+    model: Option<String>,
 }
 
 pub(crate) struct Log {
@@ -45,12 +51,15 @@ pub(crate) struct Log {
     length: u64,
     /// 16 bytes per judged file: a million of them take 32 MB.
     judged: HashSet<[u8; 16]>,
+    /// Lines of other detectors, and whether the last line is one of them.
+    others: usize,
+    last_is_other: bool,
 }
 
 impl Log {
     /// Reads a log, or begins one. Half a line at its end, from a process that was killed in the middle of it, is cut off:
-    /// that file is judged again and gets its only line.
-    pub(crate) fn open(path: &Path) -> Result<Log> {
+    /// that file is judged again and gets its only line. `model` is the detector that will go on.
+    pub(crate) fn open(path: &Path, model: &str) -> Result<Log> {
         let failed = || format!("cannot open the log {}", path.display());
         let file = File::options()
             .create(true)
@@ -64,6 +73,8 @@ impl Log {
             file: file.try_clone().with_context(failed)?,
             length: 0,
             judged: HashSet::new(),
+            others: 0,
+            last_is_other: false,
         };
         let mut reader = BufReader::new(&file);
         let mut line = Vec::new();
@@ -82,6 +93,8 @@ impl Log {
             })?;
             log.judged.insert(digest(Path::new(&key.file), key.stamp));
             log.length += read as u64;
+            log.last_is_other = key.model.is_some_and(|of| of != model);
+            log.others += usize::from(log.last_is_other);
         }
         log.file.set_len(log.length).with_context(failed)?;
         log.file.seek(SeekFrom::Start(log.length)).with_context(failed)?;
@@ -98,6 +111,19 @@ impl Log {
     /// Number of files that are judged.
     pub(crate) fn len(&self) -> usize {
         self.judged.len()
+    }
+
+    /// What to say where another detector wrote the last line: its files keep their verdicts.
+    pub(crate) fn of_another(&self) -> Option<String> {
+        let files = match self.others {
+            1 => "1 file in the log was judged by another detector, or with another threshold, and is not judged again"
+                .into(),
+            others => format!(
+                "{others} files in the log were judged by another detector, or with another threshold, and are not judged again"
+            ),
+        };
+        self.last_is_other
+            .then(|| format!("note: {files}; a new --out judges all anew"))
     }
 
     pub(crate) fn has(&self, name: &Path, stamp: Stamp) -> bool {
