@@ -124,9 +124,24 @@ pub struct Calibration {
     pub typical_pixel: f32,
     /// A region with fewer source pixels is no defect.
     pub min_defect_area: u64,
+    /// What good images lack of one another, for methods that do not know where the part belongs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absence: Option<AbsenceCard>,
     /// Whether more images would help; for PatchCore on 20 images and more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub halved: Option<Halved>,
+}
+
+/// How much an image may lack of what good ones show ([`crate::Prediction::absence`]).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AbsenceCard {
+    /// What counts as 1: 3.5 times what 95 % of the held-out good images stay below, and more than any of them lacks.
+    pub unit: f32,
+    /// The largest of them, in this unit.
+    pub highest: f32,
+    /// From here on an image is a defect; `None` for never.
+    pub limit: Option<f32>,
 }
 
 /// How much higher models that have seen half as many good images score those that they have not seen. Where it is little, more

@@ -29,6 +29,8 @@ pub struct TestReport {
     pub min_defect_area: u64,
     /// Images that are good only because of that: their scores are at or above the threshold.
     pub too_small: usize,
+    /// Images that are defective for what is absent alone: their scores are below the threshold.
+    pub absent: usize,
     /// Verdicts on good images.
     pub good: Counted,
     /// Verdicts on defective images.
@@ -154,6 +156,7 @@ impl Detector {
             images: Vec::new(),
             maps: Vec::new(),
             too_small: 0,
+            absent: 0,
             unreadable: Vec::new(),
             without_pixels: masks.why_not(),
         };
@@ -257,6 +260,7 @@ struct Seen<'a> {
     /// A map and a mask for each image; empty where there are no pixel metrics.
     maps: Vec<LabelledMap>,
     too_small: usize,
+    absent: usize,
     unreadable: Vec<Unreadable>,
     without_pixels: Option<String>,
 }
@@ -270,6 +274,7 @@ struct LabelledMap {
 impl Seen<'_> {
     fn add(&mut self, sample: &Sample, prediction: Prediction, mask: Option<Vec<bool>>) {
         self.too_small += usize::from(prediction.verdict == Verdict::Good && prediction.too_small > 0);
+        self.absent += usize::from(prediction.verdict == Verdict::Defect && prediction.score < prediction.threshold);
         self.images.push(TestImage {
             file: sample.source.to_string(),
             defect: sample.defect.clone(),
@@ -343,6 +348,7 @@ impl Seen<'_> {
             threshold: calibration.threshold.value(),
             min_defect_area: calibration.min_defect_area,
             too_small: self.too_small,
+            absent: self.absent,
             good,
             defects,
             precision: confusion.precision(),

@@ -5,6 +5,8 @@
 //! | `head.*` | F32, I64 | SimpleNet's head with its standardisation, PatchCore's memory or PaDiM's Gaussians |
 //! | `reference.N` | U8 `[crop, crop, 3]` | the middle of an image as the network sees it |
 //! | `roi` | U8 `[rows, columns]` | 255 where pixels of the map are judged; absent where all are |
+//! | `absence.landmarks` | F32 `[landmarks, channels]` | patches that stand for what good images show; absent where nothing is missed |
+//! | `absence.profiles` | F32 `[images, landmarks]` | how far they are from the nearest patch of each good image |
 //! | `sha256` | U8 `[32]` | of the whole file with these 32 bytes zero |
 //! | metadata `simplenet` | JSON | configuration, card, expected scores of the references |
 
@@ -20,6 +22,7 @@ use sha2::{Digest, Sha256};
 use simplenet_data::{MAX_PIXELS, Rgb8};
 
 use super::Detector;
+use super::absence::Absence;
 use super::card::Card;
 use super::layout::Layout;
 use super::reference::{Expected, Reference, tolerance};
@@ -37,6 +40,8 @@ const FORMAT: u32 = 2;
 const METADATA: &str = "simplenet";
 const HEAD: &str = "head.";
 const ROI: &str = "roi";
+const LANDMARKS: &str = "absence.landmarks";
+const PROFILES: &str = "absence.profiles";
 const CHECKSUM: &str = "sha256";
 /// The largest file that is read: a head for 4096 channels has 100 MB.
 pub(super) const MAX_BYTES: u64 = 1 << 30;
@@ -105,6 +110,15 @@ impl Detector {
         }
         if let Some(roi) = &self.roi {
             tensors.push((ROI.into(), view(Dtype::U8, roi.size.to_vec(), &roi.pixels)?));
+        }
+        let floats = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let absence = self.absence.as_ref();
+        let bytes = absence.map(|absence| [floats(&absence.landmarks), floats(&absence.profiles)]);
+        if let (Some(absence), Some([landmarks, profiles])) = (absence, &bytes) {
+            let (count, dim) = (absence.count(), self.pipeline.dim());
+            let images = absence.profiles.len() / count;
+            tensors.push((LANDMARKS.into(), view(Dtype::F32, vec![count, dim], landmarks)?));
+            tensors.push((PROFILES.into(), view(Dtype::F32, vec![images, count], profiles)?));
         }
         tensors.push((CHECKSUM.into(), view(Dtype::U8, vec![32], &[0; 32])?));
         // One entry only: the order of several would change from run to run.
@@ -210,7 +224,15 @@ impl Detector {
             }
             Err(_) => None,
         };
+        let absence = match metadata.card.calibration.absence {
+            Some(card) => {
+                let absence = absence(&file, pipeline.dim(), card.unit);
+                Some(absence.ok_or_else(|| wrong("what good images show is missing or damaged".into()))?)
+            }
+            None => None,
+        };
         let detector = Detector {
+            absence,
             roi,
             config: metadata.config,
             card: metadata.card,
@@ -274,6 +296,20 @@ fn weights(options: &LoadOptions, config: &DetectorConfig, detector: &Path) -> O
     };
     // It is written into the file that is saved next, which may be opened from anywhere.
     Some(std::path::absolute(&found).unwrap_or(found))
+}
+
+/// What good images show; `None` where the file has no such tensors, or unusable ones.
+fn absence(file: &SafeTensors<'_>, dim: usize, unit: f32) -> Option<Absence> {
+    let [landmarks, profiles] = [LANDMARKS, PROFILES].map(|name| {
+        let tensor = file.tensor(name).ok().filter(|tensor| tensor.dtype() == Dtype::F32)?;
+        let values = tensor.data().chunks_exact(size_of::<f32>());
+        Some(
+            values
+                .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+                .collect(),
+        )
+    });
+    Absence::from_parts(landmarks?, profiles?, dim, unit)
 }
 
 fn reference_name(index: usize) -> String {

@@ -166,17 +166,19 @@ impl Axis {
     }
 }
 
-/// Hands the feature rows of every square of some images to `each`, image by image and square by square.
+/// Hands the feature rows of every square of some images to `each`, image by image and square by square, with the numbers of both.
 pub(super) fn extract(
     pipeline: &Pipeline,
     images: &[(&Rgb8, &Layout)],
-    mut each: impl FnMut(&[f32]) -> Result<(), Error>,
+    mut each: impl FnMut(&[f32], usize, usize) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let [height, width] = pipeline.grid();
-    in_batches(pipeline, images, |inputs| {
+    in_batches(pipeline, images, |inputs, jobs| {
         let rows = pipeline.features(inputs)?;
-        rows.chunks_exact(height * width * pipeline.dim())
-            .try_for_each(&mut each)
+        let squares = rows.chunks_exact(height * width * pipeline.dim()).zip(jobs);
+        squares
+            .into_iter()
+            .try_for_each(|(rows, &(image, tile))| each(rows, image, tile))
     })
 }
 
@@ -184,7 +186,7 @@ pub(super) fn extract(
 pub(super) fn score(pipeline: &Pipeline, model: &Model, images: &[(&Rgb8, &Layout)]) -> Result<Vec<Vec<f32>>, Error> {
     let [height, width] = pipeline.grid();
     let mut squares = Vec::new();
-    in_batches(pipeline, images, |inputs| {
+    in_batches(pipeline, images, |inputs, _| {
         let scores = pipeline.score(model, &pipeline.features_for(model, inputs)?)?;
         squares.extend(scores.chunks_exact(height * width).map(<[f32]>::to_vec));
         Ok(())
@@ -192,11 +194,11 @@ pub(super) fn score(pipeline: &Pipeline, model: &Model, images: &[(&Rgb8, &Layou
     Ok(squares)
 }
 
-/// Hands the network's inputs of all squares of some images to `batch`, a few at a time.
+/// Hands the network's inputs of all squares of some images to `batch`, a few at a time, and of which image and square they are.
 fn in_batches(
     pipeline: &Pipeline,
     images: &[(&Rgb8, &Layout)],
-    mut batch: impl FnMut(&[f32]) -> Result<(), Error>,
+    mut batch: impl FnMut(&[f32], &[(usize, usize)]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let jobs: Vec<(usize, usize)> = (images.iter().enumerate())
         .flat_map(|(image, (_, layout))| (0..layout.tiles()).map(move |tile| (image, tile)))
@@ -206,7 +208,7 @@ fn in_batches(
             .par_iter()
             .map(|&(image, tile)| input(pipeline, images[image].0, images[image].1, tile))
             .collect::<Result<_, Error>>()?;
-        batch(&inputs.concat())?;
+        batch(&inputs.concat(), jobs)?;
     }
     Ok(())
 }

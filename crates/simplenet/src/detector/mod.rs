@@ -1,5 +1,6 @@
 //! The detector: trained once, then one verdict per image.
 
+mod absence;
 mod auto_stop;
 pub mod calibration;
 pub mod card;
@@ -30,6 +31,7 @@ pub use self::prediction::{AnomalyMap, Peak, Prediction, Region, Verdict};
 pub use self::settings::DetectorConfig;
 pub use self::training::Progress;
 
+use self::absence::{Absence, Profile};
 use self::calibration::Contract;
 use self::card::ThresholdCard;
 use self::layout::Layout;
@@ -52,6 +54,8 @@ pub struct Detector {
     model: Model,
     /// `None` where all of the picture that is seen is judged.
     roi: Option<Roi>,
+    /// `None` for a method that knows where the part belongs, for images that are all the same, and in older files.
+    absence: Option<Absence>,
     references: Vec<Reference>,
 }
 
@@ -61,6 +65,7 @@ struct Parts<'a> {
     pipeline: &'a Pipeline,
     model: &'a Model,
     roi: Option<&'a Roi>,
+    absence: Option<&'a Absence>,
     config: &'a DetectorConfig,
 }
 
@@ -69,6 +74,8 @@ struct Scored {
     score: f32,
     /// `[rows, columns]` of the geometry.
     map: Vec<f32>,
+    /// Where it is asked for.
+    absence: Option<f32>,
 }
 
 impl Detector {
@@ -106,7 +113,7 @@ impl Detector {
         let scored = self.parts().score(&images)?;
         let judged = scored.into_iter().zip(&layouts);
         judged
-            .map(|(scored, layout)| decision.judge(scored.score, scored.map, layout.geometry, self.roi.as_ref()))
+            .map(|(scored, layout)| decision.judge(scored, layout.geometry, self.roi.as_ref()))
             .collect()
     }
 
@@ -225,6 +232,32 @@ impl Detector {
         self.card.calibration.min_defect_area = pixels;
     }
 
+    /// Sets from which [`Prediction::absence`] on an image is a defect, whatever its score is; `None` for never. It is 1 after
+    /// training.
+    ///
+    /// # Errors
+    /// [`Error::Calibration`] where the limit is not positive, or the detector does not know what good images show.
+    pub fn set_max_absence(&mut self, limit: Option<f32>) -> Result<(), Error> {
+        if let Some(limit) = limit.filter(|limit| !(limit.is_finite() && *limit > 0.0)) {
+            return Err(Error::Calibration(format!(
+                "{limit} is no limit for what is absent\n\nhint: it is a number above 0; 1 is what training chose"
+            )));
+        }
+        match &mut self.card.calibration.absence {
+            Some(card) => card.limit = limit,
+            None => {
+                return Err(Error::Calibration(format!(
+                    "this detector does not measure what is absent\n\nhint: {}",
+                    match self.model {
+                        Model::Padim(_) => "`padim` knows where the part belongs, and has no need of it",
+                        Model::SimpleNet(_) | Model::PatchCore(_) => "train it again with this version of the program",
+                    }
+                )));
+            }
+        }
+        Ok(())
+    }
+
     fn layout(&self, image: &Rgb8) -> Result<Layout, Error> {
         Layout::new([image.width(), image.height()], &self.config, &self.pipeline)
     }
@@ -234,6 +267,7 @@ impl Detector {
             pipeline: &self.pipeline,
             model: &self.model,
             roi: self.roi.as_ref(),
+            absence: self.absence.as_ref(),
             config: &self.config,
         }
     }
@@ -244,6 +278,7 @@ impl Detector {
             threshold: calibration.threshold.value(),
             pixel_threshold: calibration.pixel_threshold,
             min_area: calibration.min_defect_area,
+            max_absence: calibration.absence.and_then(|card| card.limit),
         }
     }
 }
@@ -251,11 +286,38 @@ impl Detector {
 impl Parts<'_> {
     /// The one way from images to scores and maps.
     fn score(&self, images: &[(&Rgb8, &Layout)]) -> Result<Vec<Scored>, Error> {
-        let mut tiles = layout::score(self.pipeline, self.model, images)?.into_iter();
+        let (tiles, mut profiles) = self.score_squares(images)?;
+        let (mut tiles, mut profiles) = (tiles.into_iter(), profiles.drain(..));
         images
             .iter()
-            .map(|(_, layout)| self.finish(layout, tiles.by_ref().take(layout.tiles()).collect()))
+            .map(|(_, layout)| {
+                let mut scored = self.finish(layout, tiles.by_ref().take(layout.tiles()).collect())?;
+                let profile = profiles.next();
+                scored.absence = self.absence.zip(profile).map(|(absence, profile)| absence.of(&profile));
+                Ok(scored)
+            })
             .collect()
+    }
+
+    /// The patch scores of every square, image by image, and where absence is asked for a profile of every image.
+    fn score_squares(&self, images: &[(&Rgb8, &Layout)]) -> Result<(Vec<Vec<f32>>, Vec<Profile>), Error> {
+        let Some(absence) = self.absence else {
+            return Ok((layout::score(self.pipeline, self.model, images)?, Vec::new()));
+        };
+        let (mut squares, dim) = (Vec::new(), self.pipeline.dim());
+        let mut profiles: Vec<Profile> = images.iter().map(|_| absence.profile()).collect();
+        layout::extract(self.pipeline, images, |rows, image, tile| {
+            squares.push(self.model.score(rows)?);
+            match self.roi {
+                None => absence.see(&mut profiles[image], rows),
+                Some(roi) => {
+                    let layout = images[image].1;
+                    roi.check(&layout.geometry)?;
+                    absence.see(&mut profiles[image], &roi.judged_rows(layout, tile, rows, dim))
+                }
+            }
+        })?;
+        Ok((squares, profiles))
     }
 
     /// From the patch scores of an image's squares to its score and map.
@@ -281,6 +343,10 @@ impl Parts<'_> {
         if let Some(roi) = self.roi {
             roi.flatten_outside(&mut map);
         }
-        Ok(Scored { score: score[0], map })
+        Ok(Scored {
+            score: score[0],
+            map,
+            absence: None,
+        })
     }
 }

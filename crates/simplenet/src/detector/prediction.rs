@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize, Serializer};
 use simplenet_metrics::{MapShape, Regions};
 
+use super::Scored;
 use super::geometry::{Geometry, PixelBox};
 use super::roi::Roi;
 use crate::error::Error;
@@ -15,7 +16,7 @@ use crate::error::Error;
 pub enum Verdict {
     /// The score is below the threshold, or no region is as large as a defect must be.
     Good,
-    /// The score is at or above the threshold.
+    /// The score is at or above the threshold, or too much is absent.
     Defect,
 }
 
@@ -26,9 +27,13 @@ pub struct Prediction {
     pub score: f32,
     /// From here on a score is a defect.
     pub threshold: f32,
+    /// How much the image lacks of what good ones show, its own part or all of it, in units of what is too much; `None` where that
+    /// is not measured.
+    pub absence: Option<f32>,
     /// The decision.
     pub verdict: Verdict,
-    /// Where the defect is, the most anomalous region first; empty for a good image.
+    /// Where the defect is, the most anomalous region first; empty for a good image. Where too much is absent and the score is below
+    /// the threshold, it is all that is judged.
     pub regions: Vec<Region>,
     /// How many regions more there would be, were they as large as a defect must be. Why an image whose score is at or
     /// above the threshold may be good.
@@ -92,6 +97,8 @@ pub(crate) struct Decision {
     pub(crate) pixel_threshold: f32,
     /// Source pixels.
     pub(crate) min_area: u64,
+    /// From here on too much is absent.
+    pub(crate) max_absence: Option<f32>,
 }
 
 /// Of the way from a usual pixel of a map to a summit, where the region around that begins. A network sees more than a patch, and
@@ -103,19 +110,18 @@ const HALF: f32 = 0.5;
 const SUMMIT: f32 = 0.75;
 
 impl Decision {
-    /// Decides by an image's score, and finds the regions of its map within the region of interest.
-    pub(super) fn judge(
-        &self,
-        score: f32,
-        values: Vec<f32>,
-        geometry: Geometry,
-        roi: Option<&Roi>,
-    ) -> Result<Prediction, Error> {
+    /// Decides by an image's score and by what is absent, and finds the regions of its map within the region of interest.
+    pub(super) fn judge(&self, scored: Scored, geometry: Geometry, roi: Option<&Roi>) -> Result<Prediction, Error> {
+        let Scored {
+            score,
+            map: values,
+            absence,
+        } = scored;
+        let is_inside = |pixel: usize| roi.is_none_or(|roi| roi.is_inside(pixel));
         let mut in_region = vec![false; values.len()];
         let mut regions = Vec::new();
         let mut too_small = 0;
         if score >= self.threshold {
-            let is_inside = |pixel: usize| roi.is_none_or(|roi| roi.is_inside(pixel));
             let inside = values.iter().enumerate().filter(|(pixel, _)| is_inside(*pixel));
             let level = self.level(inside.map(|(_, value)| *value).collect());
             let pixels = values.iter().enumerate();
@@ -152,6 +158,19 @@ impl Decision {
             regions.retain(is_kept);
             regions.sort_by(|a, b| b.peak.score.total_cmp(&a.peak.score));
         }
+        let lacks = absence
+            .zip(self.max_absence)
+            .is_some_and(|(absence, most)| absence >= most);
+        if lacks && regions.is_empty() {
+            let mut all = Sums::new();
+            for row in 0..geometry.rows {
+                for pixel in (row * geometry.columns..(row + 1) * geometry.columns).filter(|&pixel| is_inside(pixel)) {
+                    all.add(pixel..pixel + 1, &values, geometry.columns);
+                    in_region[pixel] = true;
+                }
+            }
+            regions.push(all.region(&geometry));
+        }
         let verdict = if regions.is_empty() {
             Verdict::Good
         } else {
@@ -160,6 +179,7 @@ impl Decision {
         Ok(Prediction {
             score,
             threshold: self.threshold,
+            absence,
             verdict,
             regions,
             too_small,
@@ -285,7 +305,16 @@ mod tests {
         threshold: 1.0,
         pixel_threshold: 0.5,
         min_area: 0,
+        max_absence: Some(1.0),
     };
+
+    fn scored(score: f32, map: Vec<f32>) -> Scored {
+        Scored {
+            score,
+            map,
+            absence: None,
+        }
+    }
 
     /// A crop of 4 × 4 that is the middle of 6 × 6, from a source of 18 × 12: every pixel is 2 × 2 source pixels.
     fn geometry() -> Geometry {
@@ -305,7 +334,7 @@ mod tests {
 
     #[test]
     fn regions_touch_by_corners_and_are_measured_in_source_pixels() -> Result<(), Error> {
-        let prediction = DECISION.judge(1.0, map(), geometry(), None)?;
+        let prediction = DECISION.judge(scored(1.0, map()), geometry(), None)?;
         assert_eq!(prediction.verdict, Verdict::Defect);
         let [diagonal, single] = &prediction.regions[..] else {
             panic!("two regions, not {:?}", prediction.regions);
@@ -334,7 +363,7 @@ mod tests {
             0.0, 0.0, 0.0, 0.0,
             0.0, 0.0, 0.0, 0.6,
         ];
-        let prediction = DECISION.judge(4.0, values, geometry(), None)?;
+        let prediction = DECISION.judge(scored(4.0, values), geometry(), None)?;
         let areas: Vec<u64> = prediction.regions.iter().map(|region| region.area).collect();
         assert_eq!(areas, [3 * 4, 4]);
         let pixels = (0..16).filter(|&pixel| prediction.map.in_region[pixel]);
@@ -348,7 +377,7 @@ mod tests {
         let mut values = vec![2.0; 16];
         values[5] = 2.2;
         values[10] = 0.8;
-        let prediction = DECISION.judge(2.2, values, geometry(), None)?;
+        let prediction = DECISION.judge(scored(2.2, values), geometry(), None)?;
         let areas: Vec<u64> = prediction.regions.iter().map(|region| region.area).collect();
         assert_eq!(areas, [15 * 4]);
         Ok(())
@@ -360,7 +389,7 @@ mod tests {
             min_area: 5,
             ..DECISION
         };
-        let prediction = larger.judge(1.0, map(), geometry(), None)?;
+        let prediction = larger.judge(scored(1.0, map()), geometry(), None)?;
         assert_eq!(prediction.regions.len(), 1);
         assert_eq!(prediction.map.in_region.iter().filter(|&&inside| inside).count(), 2);
         assert_eq!(prediction.too_small, 1);
@@ -368,9 +397,9 @@ mod tests {
             min_area: 9,
             ..DECISION
         };
-        let prediction = none.judge(1.0, map(), geometry(), None)?;
+        let prediction = none.judge(scored(1.0, map()), geometry(), None)?;
         assert_eq!((prediction.verdict, prediction.too_small), (Verdict::Good, 2));
-        assert_eq!(none.judge(0.9, map(), geometry(), None)?.too_small, 0);
+        assert_eq!(none.judge(scored(0.9, map()), geometry(), None)?.too_small, 0);
         Ok(())
     }
 
@@ -378,7 +407,7 @@ mod tests {
     #[test]
     fn a_region_has_an_area() -> Result<(), Error> {
         let strip = Geometry::middle([20, 4000], 256, [4, 4]);
-        let prediction = DECISION.judge(1.0, map(), strip, None)?;
+        let prediction = DECISION.judge(scored(1.0, map()), strip, None)?;
         assert_eq!(prediction.regions.len(), 2);
         for region in prediction.regions {
             assert!(
@@ -392,7 +421,7 @@ mod tests {
     #[test]
     fn a_defect_that_smoothing_flattens_is_still_somewhere() -> Result<(), Error> {
         let weak: Vec<f32> = map().iter().map(|value| 0.1 * value).collect();
-        let prediction = DECISION.judge(1.2, weak, geometry(), None)?;
+        let prediction = DECISION.judge(scored(1.2, weak), geometry(), None)?;
         assert_eq!(prediction.verdict, Verdict::Defect);
         let [summit] = &prediction.regions[..] else {
             panic!("one region, not {:?}", prediction.regions);
@@ -408,7 +437,7 @@ mod tests {
         let half: Vec<u8> = (0..16).map(|pixel| if pixel % 4 < 2 { 255 } else { 0 }).collect();
         let roi = Roi::new(half, &geometry(), [4, 4]).expect("half of the patches are left");
         for values in [vec![0.8; 16], vec![0.3; 16]] {
-            let prediction = DECISION.judge(1.0, values, geometry(), Some(&roi))?;
+            let prediction = DECISION.judge(scored(1.0, values), geometry(), Some(&roi))?;
             let [region] = &prediction.regions[..] else {
                 panic!("one region, not {:?}", prediction.regions);
             };

@@ -11,6 +11,7 @@ use simplenet_backbone::Backbone;
 use simplenet_data::{Rgb8, Source};
 use simplenet_heads::{Bank, BankBuilder, Standardizer};
 
+use super::absence::Absence;
 use super::calibration::Contract;
 use super::card::{
     BackboneCard, Calibration, Card, DataCard, EpochCard, Halved, HeldOut, Hygiene, ThresholdCard, Unreadable,
@@ -148,6 +149,12 @@ impl Detector {
             progress(heads, [1, 1]);
         }
 
+        // A Gaussian for every position knows what belongs there.
+        let absence = match config.model.method {
+            Method::Padim(_) => None,
+            Method::SimpleNet | Method::PatchCore(_) => Absence::fit(&images, &config)?,
+        };
+        let (absence, absence_card) = absence.unzip();
         let contract = |scores: Vec<f32>| Contract::new(&scores, config.max_false_reject, config.confident);
         let hygiene = Hygiene {
             suspects: hygiene::suspects(&held_out.images),
@@ -161,6 +168,7 @@ impl Detector {
             typical_pixel: held_out.typical_pixel,
             min_defect_area: config.min_defect_area,
             halved: held_out.halved,
+            absence: absence_card,
             held_out: held_out.images,
         };
         let references = references(&images, &calibration.held_out, &unfitted.with(&model))?;
@@ -183,6 +191,7 @@ impl Detector {
             pipeline,
             model,
             roi,
+            absence,
             references,
         })
     }
@@ -247,7 +256,7 @@ fn read(
             }
         }
         let seen: Vec<(&Rgb8, &Layout)> = images.iter().map(|(pixels, layout)| (pixels, layout)).collect();
-        layout::extract(pipeline, &seen, |rows| Ok(bank.push(rows)?))?;
+        layout::extract(pipeline, &seen, |rows, _, _| Ok(bank.push(rows)?))?;
         for (_, layout) in images {
             starts.push(starts.last().map_or(0, |start| start + layout.tiles()));
             layouts.push(layout);
@@ -318,6 +327,7 @@ impl<'a> Unfitted<'a> {
             pipeline,
             model,
             roi,
+            absence: None,
             config,
         }
     }

@@ -44,6 +44,12 @@ fn a_folder_becomes_lines_pictures_and_a_table() {
         let area: u64 = regions.iter().map(|region| region["area"].as_u64().unwrap()).sum();
         // The picture is seen as large as it is, so both are the same pixels.
         assert_eq!(marked as u64, area);
+        assert!(
+            line["absence"]
+                .as_f64()
+                .is_some_and(|absence| absence > 0.0 && absence < 1.0),
+            "{line}"
+        );
         assert_eq!(
             (&line["inspected"]["x"], &line["inspected"]["width"]),
             (&Value::from(0), &Value::from(256))
@@ -51,7 +57,7 @@ fn a_folder_becomes_lines_pictures_and_a_table() {
     }
     let table = std::fs::read_to_string(csv).unwrap();
     assert_eq!(table.lines().count(), 7);
-    assert!(table.starts_with("file,verdict,score,threshold,regions,too_small,x,y,width,height,area,error\n"));
+    assert!(table.starts_with("file,verdict,score,threshold,regions,too_small,x,y,width,height,area,absence,error\n"));
 }
 
 #[test]
@@ -257,6 +263,33 @@ fn the_threshold_can_be_shown_chosen_and_set() {
     assert!(inspected().contains("marked from "), "{}", inspected());
     assert_eq!(threshold(&["--pixel-value", "0.75"]), fixed);
     assert!(inspected().contains("marked from 0.7500 on"), "{}", inspected());
+    // What is absent is judged after training, and no longer where nobody wants it.
+    assert!(
+        inspected().contains("a defect from 1.00 on (--max-absence)"),
+        "{}",
+        inspected()
+    );
+    assert_eq!(threshold(&["--max-absence", "off"]), fixed);
+    assert!(
+        inspected().contains("never a defect (--max-absence)"),
+        "{}",
+        inspected()
+    );
+    assert_eq!(threshold(&["--max-absence", "2.5"]), fixed);
+    assert!(inspected().contains("a defect from 2.50 on"), "{}", inspected());
+    for wrong in ["none", "0"] {
+        let out = simplenet(&[
+            "threshold".as_ref(),
+            detector.as_os_str(),
+            "--max-absence".as_ref(),
+            wrong.as_ref(),
+        ]);
+        assert!(
+            !out.status.success() && stderr(&out).contains("above 0"),
+            "{}",
+            stderr(&out)
+        );
+    }
     // Every held-out score is above a threshold that is so low.
     let out = simplenet(&["threshold".as_ref(), detector.as_os_str()]);
     assert!(

@@ -1,5 +1,6 @@
 //! The detector through its public interface, on a small procedural set.
 
+mod absence;
 mod damage;
 mod evaluation;
 mod methods;

@@ -44,3 +44,15 @@ pub(crate) fn detector() -> &'static Detector {
         LazyLock::new(|| Detector::train(&training_images(), &quick(), |_| {}).expect("twelve images are enough"));
     &DETECTOR
 }
+
+/// Grey with a grain of its own for every picture, and dark spots of 24 pixels at the given places.
+pub(crate) fn picture(seed: u32, spots: &[[u32; 2]]) -> image::RgbImage {
+    let mut state = seed.wrapping_mul(747_796_405).wrapping_add(12345);
+    image::RgbImage::from_fn(256, 256, |x, y| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let grain = (state >> 28) as u8;
+        let in_spot = |[left, top]: &[u32; 2]| x.wrapping_sub(*left) < 24 && y.wrapping_sub(*top) < 24;
+        let base = if spots.iter().any(in_spot) { 30 } else { 150 };
+        image::Rgb([base + grain; 3])
+    })
+}

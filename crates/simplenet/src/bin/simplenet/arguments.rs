@@ -266,9 +266,24 @@ pub(crate) struct Threshold {
     /// region is many times as large as the defect that it marks: choose from areas that `predict` has reported
     #[arg(long, value_name = "PIXELS")]
     pub(crate) min_defect_area: Option<u64>,
+    /// From which `absence` on an image is a defect whatever its score is: 1 after training, more is more tolerant, `off` is never
+    #[arg(long, value_name = "LIMIT", value_parser = max_absence)]
+    pub(crate) max_absence: Option<MaxAbsence>,
     /// Write here instead of changing the file
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+}
+
+/// A limit, or none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MaxAbsence(pub(crate) Option<f32>);
+
+fn max_absence(text: &str) -> Result<MaxAbsence, String> {
+    match (text, text.parse::<f32>()) {
+        ("off", _) => Ok(MaxAbsence(None)),
+        (_, Ok(limit)) => Ok(MaxAbsence(Some(limit))),
+        (_, Err(_)) => Err("it is a number above 0, or `off`".into()),
+    }
 }
 
 #[derive(Args)]

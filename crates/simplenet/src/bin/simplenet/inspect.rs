@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anyhow::Result;
 use serde::Serialize;
 use simplenet::detector::calibration::Method;
-use simplenet::detector::card::{Calibration, Card, ThresholdCard};
+use simplenet::detector::card::{AbsenceCard, Calibration, Card, ThresholdCard};
 use simplenet::{Detector, DetectorConfig, Error, Model};
 use simplenet_backbone::Stage;
 
@@ -146,6 +146,7 @@ pub(crate) fn summary(detector: &Detector) -> Result<String, Error> {
                 counted(remark::groups(&card.hygiene.duplicates).len(), "group")
             ),
         ),
+        ("absence", absence_text(calibration)),
         (
             "more pictures",
             match &calibration.halved {
@@ -189,6 +190,21 @@ fn layers(config: &DetectorConfig) -> String {
         Some((index + 1).to_string())
     });
     format!("layers {} (--layers), ", numbers.collect::<Vec<_>>().join(","))
+}
+
+/// What good parts lack of one another, and how much is too much.
+fn absence_text(calibration: &Calibration) -> String {
+    match calibration.absence {
+        Some(AbsenceCard {
+            highest,
+            limit: Some(limit),
+            ..
+        }) => format!("{highest:.2} at most in held-out pictures; a defect from {limit:.2} on (--max-absence)"),
+        Some(AbsenceCard { highest, .. }) => {
+            format!("{highest:.2} at most in held-out pictures; never a defect (--max-absence)")
+        }
+        None => "not measured".into(),
+    }
 }
 
 /// The threshold, and what else decides.

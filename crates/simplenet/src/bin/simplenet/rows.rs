@@ -8,7 +8,8 @@ use crate::options;
 use crate::predict::Judged;
 
 /// The first row of a table.
-pub(crate) const CSV_HEADER: &str = "file,verdict,score,threshold,regions,too_small,x,y,width,height,area,error";
+pub(crate) const CSV_HEADER: &str =
+    "file,verdict,score,threshold,regions,too_small,x,y,width,height,area,absence,error";
 
 /// A line of output. Coordinates are pixels of the upright image.
 #[derive(Debug, Serialize)]
@@ -29,6 +30,8 @@ enum Said<'a> {
         verdict: Verdict,
         score: f32,
         threshold: f32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        absence: Option<f32>,
         size: [usize; 2],
         inspected: PixelBox,
         regions: &'a [Region],
@@ -47,6 +50,11 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
+/// What is absent is a rough measure.
+fn thousandths(value: f32) -> f32 {
+    (value * 1e3).round() / 1e3
+}
+
 /// The line of a file.
 pub(crate) fn line(file: String, judged: &Judged, picture_error: Option<String>) -> Line<'_> {
     let said = match &judged.prediction {
@@ -54,6 +62,7 @@ pub(crate) fn line(file: String, judged: &Judged, picture_error: Option<String>)
             verdict: prediction.verdict,
             score: prediction.score,
             threshold: prediction.threshold,
+            absence: prediction.absence.map(thousandths),
             size: [prediction.map.geometry.width, prediction.map.geometry.height],
             inspected: prediction.map.geometry.inspected(),
             regions: &prediction.regions,
@@ -110,19 +119,23 @@ pub(crate) fn csv_row(file: &str, prediction: &Result<Prediction, Error>, pictur
         format!("{x},{y},{width},{height},{}", region.area)
     });
     format!(
-        "{},{verdict},{},{},{},{},{region},{}",
+        "{},{verdict},{},{},{},{},{region},{},{}",
         quoted(file),
         prediction.score,
         prediction.threshold,
         prediction.regions.len(),
         prediction.too_small,
+        prediction
+            .absence
+            .map(|absence| thousandths(absence).to_string())
+            .unwrap_or_default(),
         quoted(picture_error.unwrap_or_default())
     )
 }
 
 /// The row of a name behind which there was nothing to judge.
 pub(crate) fn failed_csv_row(file: &str, error: &str) -> String {
-    format!("{},,,,,,,,,,,{}", quoted(file), quoted(error))
+    format!("{},,,,,,,,,,,,{}", quoted(file), quoted(error))
 }
 
 /// A field of a CSV file (RFC 4180).

@@ -9,7 +9,7 @@ use simplenet_data::{Sample, folder};
 use simplenet_metrics::Confusion;
 
 use crate::Outcome;
-use crate::arguments::Threshold;
+use crate::arguments::{MaxAbsence, Threshold};
 use crate::output::Output;
 use crate::outputs::Outputs;
 use crate::predict::{BATCH, judge};
@@ -27,7 +27,8 @@ pub(crate) fn run(arguments: &Threshold, output: &Output) -> Result<Outcome> {
     };
     let values = [arguments.value, arguments.pixel_value];
     let rate_or_value = rate.is_some() || values.iter().any(Option::is_some);
-    let changes = rate_or_value || test.is_some() || arguments.min_defect_area.is_some();
+    let limits = arguments.min_defect_area.is_some() || arguments.max_absence.is_some();
+    let changes = rate_or_value || test.is_some() || limits;
     let target = arguments.out.as_ref().unwrap_or(&arguments.model.path);
     if changes {
         check_target(arguments, &detector, target, test.as_deref().unwrap_or_default())?;
@@ -38,6 +39,9 @@ pub(crate) fn run(arguments: &Threshold, output: &Output) -> Result<Outcome> {
     }
     if let Some(pixels) = arguments.min_defect_area {
         detector.set_min_defect_area(pixels);
+    }
+    if let Some(MaxAbsence(limit)) = arguments.max_absence {
+        detector.set_max_absence(limit)?;
     }
     if let Some(threshold) = arguments.pixel_value {
         detector.set_pixel_threshold(threshold)?;

@@ -1,0 +1,165 @@
+//! Whether an image shows what good images show.
+//!
+//! The score of a patch says that something is there which should not be. Where nothing is there at all, as on an empty table, no
+//! patch need be odd: good images show the table as well. So the question is put the other way round. Some patches of good images,
+//! as unlike one another as can be, are *landmarks*. How far it is from each of them to the nearest patch of an image is the image's
+//! *profile*; where a part is not there, its landmarks are far. An image lacks what a good image shows by the root mean square of
+//! what its profile has more, and nothing is taken off for what it has less; what it lacks of the good image that it resembles most
+//! is its *absence*.
+//!
+//! It is told in units of what good images that were held out lack of the others, so that the limit is 1.
+
+use rayon::prelude::*;
+use simplenet_heads::patchcore::{NearestNeighbours, greedy_k_center};
+
+use super::card::AbsenceCard;
+use super::settings::DetectorConfig;
+use super::training::Images;
+use crate::error::Error;
+use crate::pipeline::BankMemory;
+
+/// Landmarks, of which a part of a tenth of the picture's width still gets some.
+const LANDMARKS: usize = 128;
+/// Patches that they are chosen among.
+const CANDIDATES: usize = 1 << 15;
+/// Profiles that are kept, evenly spaced over the images.
+const PROFILES: usize = 1024;
+/// An image is defective where it lacks so many times as much as nearly all held-out good ones do. Their largest value is below
+/// half of that in all sets that were looked at, and empty pictures of the same sets lie beyond it.
+const FACTOR: f32 = 3.5;
+/// Nearly all: this share of them.
+const NEARLY_ALL: f64 = 0.95;
+
+/// What good images show.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Absence {
+    dim: usize,
+    /// `[landmarks, dim]`.
+    pub(super) landmarks: Vec<f32>,
+    /// `[images, landmarks]`.
+    pub(super) profiles: Vec<f32>,
+    /// What counts as 1.
+    unit: f32,
+}
+
+/// How far the nearest patch of an image is from each landmark, of those patches that were seen.
+#[derive(Debug, Clone)]
+pub(super) struct Profile(Vec<f32>);
+
+impl Absence {
+    /// From training images, and what those lack that were held out of each of `folds` parts. None where images are so much alike
+    /// that none lacks anything.
+    pub(super) fn fit(images: &Images, config: &DetectorConfig) -> Result<Option<(Absence, AbsenceCard)>, Error> {
+        let count = images.names.len();
+        let mut absence = Absence {
+            dim: images.learnt().dim(),
+            landmarks: landmarks(images, config)?,
+            profiles: Vec::new(),
+            unit: 1.0,
+        };
+        let mut profiles = Vec::with_capacity(count);
+        for image in 0..count {
+            let mut profile = absence.profile();
+            for rows in images.learnt_rows(image) {
+                absence.see(&mut profile, rows)?;
+            }
+            profiles.push(profile);
+        }
+        let kept: Vec<usize> = match count {
+            few if few <= PROFILES => (0..few).collect(),
+            many => (0..PROFILES).map(|index| index * many / PROFILES).collect(),
+        };
+        let fold = |image: usize| ((image + 1) * config.folds - 1) / count;
+        let mut held_out: Vec<f32> = (0..count)
+            .into_par_iter()
+            .map(|image| {
+                let others = kept.iter().filter(|&&other| fold(other) != fold(image));
+                let lacks = others.map(|&other| lack(&profiles[image].0, &profiles[other].0));
+                lacks.fold(f32::INFINITY, f32::min)
+            })
+            .collect();
+        held_out.sort_by(f32::total_cmp);
+        let highest = held_out[count - 1];
+        let nearly_all = held_out[(NEARLY_ALL * count as f64).ceil() as usize - 1];
+        absence.unit = (FACTOR * nearly_all).max(highest.next_up());
+        absence.profiles = kept
+            .iter()
+            .flat_map(|&image| profiles[image].0.iter().copied())
+            .collect();
+        let card = AbsenceCard {
+            unit: absence.unit,
+            highest: highest / absence.unit,
+            limit: Some(1.0),
+        };
+        Ok((nearly_all > 0.0 && highest.is_finite()).then_some((absence, card)))
+    }
+
+    /// As a file has it; None where the lengths do not fit or a value is not usable.
+    pub(super) fn from_parts(landmarks: Vec<f32>, profiles: Vec<f32>, dim: usize, unit: f32) -> Option<Absence> {
+        let count = landmarks.len().checked_div(dim)?;
+        let fits =
+            count > 0 && count * dim == landmarks.len() && !profiles.is_empty() && profiles.len().is_multiple_of(count);
+        let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
+        (fits && unit > 0.0 && finite(&landmarks) && finite(&profiles) && unit.is_finite()).then_some(Absence {
+            dim,
+            landmarks,
+            profiles,
+            unit,
+        })
+    }
+
+    /// Number of landmarks.
+    pub(super) fn count(&self) -> usize {
+        self.landmarks.len() / self.dim
+    }
+
+    /// The profile of an image of which no patch was seen yet.
+    pub(super) fn profile(&self) -> Profile {
+        Profile(vec![f32::INFINITY; self.count()])
+    }
+
+    /// Takes the patches `[patches, dim]` of an image, or of a part of it, into its profile.
+    pub(super) fn see(&self, profile: &mut Profile, rows: &[f32]) -> Result<(), Error> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let patches = NearestNeighbours::new(rows.to_vec(), self.dim)?;
+        let nearest = patches.nearest(&self.landmarks, 1)?;
+        for (distance, nearest) in profile.0.iter_mut().zip(nearest) {
+            *distance = distance.min(nearest.squared_distance.sqrt());
+        }
+        Ok(())
+    }
+
+    /// What an image lacks of the good one that it resembles most.
+    pub(super) fn of(&self, profile: &Profile) -> f32 {
+        let good = self.profiles.chunks_exact(self.count());
+        let lacks = good.map(|good| lack(&profile.0, good));
+        lacks.fold(f32::INFINITY, f32::min) / self.unit
+    }
+}
+
+/// The root mean square of how much farther the landmarks are than in a good image.
+fn lack(profile: &[f32], good: &[f32]) -> f32 {
+    let farther = profile
+        .iter()
+        .zip(good)
+        .map(|(mine, its)| f64::from((mine - its).max(0.0)));
+    (farther.map(|farther| farther * farther).sum::<f64>() / profile.len() as f64).sqrt() as f32
+}
+
+/// Patches of all images, as unlike one another as can be: each next one is the one that is farthest from all before.
+fn landmarks(images: &Images, config: &DetectorConfig) -> Result<Vec<f32>, Error> {
+    let (bank, memory) = (images.learnt(), BankMemory::new(config.memory));
+    let some = (CANDIDATES / bank.images()).clamp(1, bank.rows_per_image());
+    let sampled = bank.sample(some, config.seed, memory.budget, &memory.spill)?;
+    let (dim, entries) = (bank.dim(), 0..sampled.images());
+    let candidates: Vec<f32> = entries.flat_map(|entry| sampled.image(entry).iter().copied()).collect();
+    let bounds = vec![f32::INFINITY; candidates.len() / dim];
+    let chosen = greedy_k_center(&candidates, dim, bounds, LANDMARKS)?;
+    Ok(chosen
+        .iter()
+        .flat_map(|&row| &candidates[row * dim..][..dim])
+        .copied()
+        .collect())
+}
