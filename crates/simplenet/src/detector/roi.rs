@@ -154,18 +154,22 @@ impl Roi {
     }
 }
 
-/// For every patch of a grid the nearest one that is judged, in steps to any of 8 neighbours.
+/// For every patch of a grid the nearest one that is judged, in steps across and down.
 fn nearest(judged: &[bool], [rows, columns]: [usize; 2]) -> Vec<usize> {
     let mut nearest: Vec<Option<usize>> = (0..judged.len()).map(|patch| judged[patch].then_some(patch)).collect();
     let mut reached: VecDeque<usize> = (0..judged.len()).filter(|&patch| judged[patch]).collect();
     while let Some(patch) = reached.pop_front() {
-        let around = |at: usize, length: usize| at.saturating_sub(1)..(at + 2).min(length);
-        for row in around(patch / columns, rows) {
-            for next in around(patch % columns, columns).map(|column| row * columns + column) {
-                if nearest[next].is_none() {
-                    nearest[next] = nearest[patch];
-                    reached.push_back(next);
-                }
+        let (row, column) = (patch / columns, patch % columns);
+        let steps = [
+            (row > 0).then(|| patch - columns),
+            (column > 0).then(|| patch - 1),
+            (column + 1 < columns).then_some(patch + 1),
+            (row + 1 < rows).then_some(patch + columns),
+        ];
+        for next in steps.into_iter().flatten() {
+            if nearest[next].is_none() {
+                nearest[next] = nearest[patch];
+                reached.push_back(next);
             }
         }
     }
@@ -237,7 +241,7 @@ mod tests {
         #[rustfmt::skip]
         assert_eq!(patches, [
             1.0, 1.0, 1.0, 1.0, 1.0, 23.0,
-            7.0, 7.0, 7.0, 7.0, 23.0, 23.0,
+            7.0, 7.0, 7.0, 7.0, 7.0, 23.0,
             13.0, 13.0, 13.0, 13.0, 23.0, 23.0,
             19.0, 19.0, 19.0, 19.0, 23.0, 23.0,
         ]);
