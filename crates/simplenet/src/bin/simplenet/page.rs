@@ -5,7 +5,7 @@ use std::fmt::Write;
 use simplenet::{Detector, TestReport};
 use simplenet_metrics::CurvePoint;
 
-use crate::evaluate::{at_threshold, better, lines, percent, smallest, swapped};
+use crate::evaluate::{at_threshold, better, learnt_from, lines, percent, smallest, swapped};
 use crate::thumbnails;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}\
@@ -81,7 +81,10 @@ fn table(report: &TestReport) -> String {
     if let Some(smallest) = smallest(report) {
         let _ = write!(table, "<p>Images {}", escaped(&smallest));
     }
-    for advice in [better(report), swapped(report)].into_iter().flatten() {
+    for advice in [learnt_from(report), better(report), swapped(report)]
+        .into_iter()
+        .flatten()
+    {
         let _ = write!(table, "<p>{}", escaped(&capitalised(&advice)));
     }
     table

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 use serde::Serialize;
-use simplenet::{Detector, Error, Prediction, Rgb8, Verdict, open_upright, write_atomic};
+use simplenet::{Detector, Error, Photo, Prediction, Rgb8, Source, Verdict, write_atomic};
 
 use crate::arguments::Predict;
 use crate::inputs::{self, Found, Input};
@@ -22,36 +22,38 @@ pub(crate) const BATCH: usize = 8;
 /// What came of one file.
 pub(crate) struct Judged {
     pub(crate) prediction: Result<Prediction, Error>,
-    pub(crate) image: Option<Rgb8>,
+    /// `None` where it could not be read.
+    pub(crate) photo: Option<Photo>,
     pub(crate) time: Duration,
 }
 
 /// Decodes and judges files. One that cannot be judged does not touch the others.
 pub(crate) fn judge(detector: &Detector, paths: &[&Path]) -> Vec<Judged> {
-    let images: Vec<(Result<Rgb8, Error>, Duration)> = paths
+    let photos: Vec<(Result<Photo, Error>, Duration)> = paths
         .par_iter()
         .map(|path| {
             let start = Instant::now();
-            (open_upright(path), start.elapsed())
+            (Photo::open(&Source::File(path.to_path_buf())), start.elapsed())
         })
         .collect();
     let start = Instant::now();
-    let readable: Vec<&Rgb8> = images.iter().filter_map(|(image, _)| image.as_ref().ok()).collect();
+    let readable = photos.iter().filter_map(|(photo, _)| photo.as_ref().ok());
+    let readable: Vec<&Rgb8> = readable.map(|photo| &photo.pixels).collect();
     let mut predictions = detector.predict_each(&readable).into_iter();
     let share = start.elapsed() / u32::try_from(readable.len().max(1)).unwrap_or(u32::MAX);
-    images
+    photos
         .into_iter()
-        .map(|(image, time)| match image {
+        .map(|(photo, time)| match photo {
             Err(error) => Judged {
                 prediction: Err(error),
-                image: None,
+                photo: None,
                 time,
             },
-            Ok(image) => Judged {
+            Ok(photo) => Judged {
                 prediction: predictions
                     .next()
                     .unwrap_or(Err(Error::Internal("an image got no prediction"))),
-                image: Some(image),
+                photo: Some(photo),
                 time: time + share,
             },
         })
@@ -209,9 +211,9 @@ impl Sink<'_> {
         for (input, judged) in inputs.iter().zip(judge(self.detector, &paths)) {
             let file = input.path.display().to_string();
             let mut picture_error = None;
-            match (&judged.prediction, &judged.image) {
-                (Ok(prediction), Some(image)) => {
-                    picture_error = pictures(self.detector, &input.label, image, prediction, self.folders);
+            match (&judged.prediction, &judged.photo) {
+                (Ok(prediction), Some(photo)) => {
+                    picture_error = pictures(self.detector, &input.label, &photo.pixels, prediction, self.folders);
                     self.outcome.defects |= prediction.verdict == Verdict::Defect;
                     self.outcome.errors |= picture_error.is_some();
                     let geometry = &prediction.map.geometry;
