@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use crate::support::{command, factory, lines, simplenet, stderr};
+use crate::support::{command, factory, lines, simplenet, stderr, stdout};
 
 fn predict(rest: &[&Path]) -> Output {
     let mut arguments: Vec<&OsStr> = vec!["predict".as_ref(), factory().detector.as_ref()];
@@ -89,6 +89,25 @@ fn files_and_codes_need_no_reader_of_the_lines() {
     arguments.push(csv.as_ref());
     assert_eq!(run(&arguments), Some(1));
     assert_eq!(std::fs::read_to_string(&csv).unwrap().lines().count(), 3);
+}
+
+/// For a person; lines are for programs.
+#[test]
+fn a_folder_ends_with_what_its_lines_come_to() {
+    let (ring, missing) = (factory().ring.join("test"), Path::new("missing.png"));
+    let out = predict(&[&ring, missing]);
+    let lines = lines(&out);
+    let count = |verdict: &str| lines.iter().filter(|line| line["verdict"] == verdict).count();
+    let (good, defects) = (count("good"), count("defect"));
+    assert!(good > 1 && defects > 1 && good + defects == 6, "{lines:?}");
+    assert_eq!(
+        stderr(&out),
+        format!("7 pictures: {good} good, {defects} defects, 1 could not be judged\n")
+    );
+    assert_eq!(stderr(&predict(&[&ring, Path::new("--quiet")])), "");
+    let names = format!("{0}/good/000.png\n{0}/good/001.png\n", ring.display());
+    let out = stream(names.as_bytes(), &[]);
+    assert_eq!((stdout(&out).lines().count(), stderr(&out)), (2, String::new()));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `simplenet predict`
 
+use std::fmt::{self, Display, Formatter};
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use crate::inputs::{self, Found, Input};
 use crate::output::Output;
 use crate::outputs::{Folders, JUDGED, Outputs};
 use crate::progress::Progress;
+use crate::sizes::OtherSizes;
 use crate::{Outcome, message, picture, rows};
 
 /// Images that are judged at once: enough work for every core, little memory.
@@ -86,6 +88,44 @@ fn without_hint(message: &str) -> String {
     message.split("\n\nhint: ").next().unwrap_or_default().to_string()
 }
 
+/// What the lines say.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) good: usize,
+    pub(crate) defects: usize,
+    /// Could not be judged.
+    pub(crate) failed: usize,
+}
+
+impl Counts {
+    fn add(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Good => self.good += 1,
+            Verdict::Defect => self.defects += 1,
+        }
+    }
+
+    fn all(self) -> usize {
+        self.good + self.defects + self.failed
+    }
+}
+
+impl Display for Counts {
+    fn fmt(&self, formatter: &mut Formatter) -> fmt::Result {
+        let Counts { good, defects, failed } = self;
+        let defects_or_one = if *defects == 1 { "defect" } else { "defects" };
+        write!(
+            formatter,
+            "{} pictures: {good} good, {defects} {defects_or_one}",
+            self.all()
+        )?;
+        match failed {
+            0 => Ok(()),
+            _ => write!(formatter, ", {failed} could not be judged"),
+        }
+    }
+}
+
 /// Where the results go.
 struct Sink<'a> {
     detector: &'a Detector,
@@ -93,11 +133,9 @@ struct Sink<'a> {
     output: &'a Output,
     exit_code: bool,
     outcome: Outcome,
-    /// Pictures of another size than all that were learnt from, and one of them with its size.
-    others: usize,
-    first_other: Option<(PathBuf, [usize; 2])>,
-    /// Number of lines so far.
-    lines: usize,
+    sizes: OtherSizes<'a>,
+    /// The lines so far.
+    counts: Counts,
     csv: Option<Vec<String>>,
 }
 
@@ -134,9 +172,8 @@ pub(crate) fn run(arguments: Predict, output: &Output) -> Result<Outcome> {
         output,
         exit_code: arguments.exit_code,
         outcome: Outcome::default(),
-        others: 0,
-        first_other: None,
-        lines: 0,
+        sizes: OtherSizes::new(&detector),
+        counts: Counts::default(),
         csv: arguments.csv.is_some().then(|| vec![rows::CSV_HEADER.into()]),
     };
     if streamed {
@@ -144,10 +181,17 @@ pub(crate) fn run(arguments: Predict, output: &Output) -> Result<Outcome> {
     } else {
         sink.all(&found)?;
     }
-    sink.speak_of_others();
-    if sink.lines == 0 {
-        output.say("warning: no picture was judged");
-        sink.outcome.unjudged = true;
+    if let Some(text) = sink.sizes.text() {
+        output.say(&text);
+    }
+    match sink.counts.all() {
+        0 => {
+            output.say("warning: no picture was judged");
+            sink.outcome.unjudged = true;
+        }
+        // One line needs no summary, and whoever streams has read them all.
+        2.. if !streamed => output.say(&sink.counts.to_string()),
+        _ => {}
     }
     if let (Some(path), Some(mut rows)) = (&arguments.csv, sink.csv) {
         rows.push(String::new());
@@ -214,12 +258,16 @@ impl Sink<'_> {
             match (&judged.prediction, &judged.photo) {
                 (Ok(prediction), Some(photo)) => {
                     picture_error = pictures(self.detector, &input.label, &photo.pixels, prediction, self.folders);
+                    self.counts.add(prediction.verdict);
                     self.outcome.defects |= prediction.verdict == Verdict::Defect;
                     self.outcome.errors |= picture_error.is_some();
                     let geometry = &prediction.map.geometry;
-                    self.compare(&input.path, [geometry.width, geometry.height]);
+                    self.sizes.add(&input.path, [geometry.width, geometry.height]);
                 }
-                _ => self.outcome.errors = true,
+                _ => {
+                    self.counts.failed += 1;
+                    self.outcome.errors = true;
+                }
             }
             if let Some(csv) = &mut self.csv {
                 csv.push(rows::csv_row(&file, &judged.prediction, picture_error.as_deref()));
@@ -229,32 +277,8 @@ impl Sink<'_> {
         Ok(())
     }
 
-    /// Counts a picture of another size than all that were learnt from: it may be of another camera, or another product.
-    fn compare(&mut self, path: &Path, size: [usize; 2]) {
-        let learnt = &self.detector.card().data;
-        if learnt.other_sizes == 0 && size != learnt.size {
-            self.others += 1;
-            self.first_other.get_or_insert_with(|| (path.to_owned(), size));
-        }
-    }
-
-    fn speak_of_others(&self) {
-        if let Some((path, [width, height])) = &self.first_other {
-            let [usual_width, usual_height] = self.detector.card().data.size;
-            self.output.say(&format!(
-                "note: all that was learnt from is {usual_width} x {usual_height} pixels; {} of another size, such as {} of {width} x {height}",
-                match self.others {
-                    1 => "1 picture is".to_string(),
-                    more => format!("{more} pictures are"),
-                },
-                path.display()
-            ));
-        }
-    }
-
     /// A line on stdout, which may not be all that is wanted.
-    fn line(&mut self, line: &impl Serialize) -> Result<()> {
-        self.lines += 1;
+    fn line(&self, line: &impl Serialize) -> Result<()> {
         match self.exit_code || self.writes_files() {
             true => self.output.json_line_if_read(line),
             false => self.output.json_line(line),
@@ -271,6 +295,7 @@ impl Sink<'_> {
         if let Some(csv) = &mut self.csv {
             csv.push(rows::failed_csv_row(&file, error));
         }
+        self.counts.failed += 1;
         self.outcome.errors = true;
         self.line(&rows::failed_line(file, error))
     }
