@@ -85,6 +85,9 @@ fn files_and_codes_need_no_reader_of_the_lines() {
         child.wait().expect("it ends").code()
     };
     assert_eq!(run(&arguments), Some(0));
+    let page = folder.path().join("page.html");
+    let with_page = [&arguments[..], &["--page".as_ref(), page.as_ref()]].concat();
+    assert_eq!((run(&with_page), page.exists()), (Some(0), true));
     arguments.extend(["--exit-code", "--csv"].map(OsStr::new));
     arguments.push(csv.as_ref());
     assert_eq!(run(&arguments), Some(1));
@@ -226,6 +229,26 @@ fn nothing_judged_is_no_success() {
     assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0));
     assert!(stderr(&out).contains("no picture was judged"), "{}", stderr(&out));
     assert_eq!(stream(b"\n", &[]).status.code(), Some(0));
+}
+
+#[test]
+fn a_stream_has_no_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.html");
+    let detector = factory().detector.as_os_str();
+    let out = simplenet(&[
+        "predict".as_ref(),
+        detector,
+        "-".as_ref(),
+        "--page".as_ref(),
+        page.as_ref(),
+    ]);
+    let message = stderr(&out);
+    assert!(
+        out.status.code() == Some(1) && message.contains("`-` answers each at once"),
+        "{message}"
+    );
+    assert!(!page.exists());
 }
 
 /// A name is bytes on Unix, so such a file can be judged; elsewhere its row says that it cannot.

@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &Evaluate, output: &Output) -> Result<Outcome> {
     let report = measure(&detector, &test, output)?;
     if let Some(path) = &arguments.page {
         let title = format!("{} on {}", arguments.model.path.display(), arguments.dataset.display());
-        write_atomic(path, page::html(&title, &report, &detector).as_bytes())?;
+        write_atomic(path, page::html(&title, &report, &detector, &test).as_bytes())?;
     }
     if let Some(path) = &arguments.curves {
         write_atomic(path, curves_csv(&report.curves).as_bytes())?;

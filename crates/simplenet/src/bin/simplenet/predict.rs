@@ -11,6 +11,7 @@ use serde::Serialize;
 use simplenet::{Detector, Error, Photo, Prediction, Rgb8, Source, Verdict, write_atomic};
 
 use crate::arguments::Predict;
+use crate::gallery::Gallery;
 use crate::inputs::{self, Found, Input};
 use crate::output::Output;
 use crate::outputs::{Folders, JUDGED, Outputs};
@@ -137,6 +138,9 @@ struct Sink<'a> {
     /// The lines so far.
     counts: Counts,
     csv: Option<Vec<String>>,
+    page: Option<Gallery<'a>>,
+    /// What was said of all images together.
+    remarks: Vec<String>,
 }
 
 pub(crate) fn run(arguments: Predict, output: &Output) -> Result<Outcome> {
@@ -144,6 +148,9 @@ pub(crate) fn run(arguments: Predict, output: &Output) -> Result<Outcome> {
     let streamed = arguments.images == [stream];
     if !streamed && arguments.images.iter().any(|name| name == stream) {
         bail!("`-` reads every name from stdin\n\nhint: name files, or `-`, not both");
+    }
+    if streamed && arguments.page.is_some() {
+        bail!("`--page` is a page of all images, and `-` answers each at once\n\nhint: name files or folders");
     }
     let detector = arguments.model.load()?;
     let folders = [
@@ -159,8 +166,10 @@ pub(crate) fn run(arguments: Predict, output: &Output) -> Result<Outcome> {
     for input in &found.images {
         outputs.keep(&input.path, JUDGED);
     }
-    if let Some(path) = &arguments.csv {
-        outputs.file("--csv", path)?;
+    for (option, path) in [("--csv", &arguments.csv), ("--page", &arguments.page)] {
+        if let Some(path) = path {
+            outputs.file(option, path)?;
+        }
     }
     outputs.folders(folders)?;
     for input in &found.images {
@@ -175,6 +184,8 @@ pub(crate) fn run(arguments: Predict, output: &Output) -> Result<Outcome> {
         sizes: OtherSizes::new(&detector),
         counts: Counts::default(),
         csv: arguments.csv.is_some().then(|| vec![rows::CSV_HEADER.into()]),
+        page: arguments.page.is_some().then(|| Gallery::new(&detector)),
+        remarks: Vec::new(),
     };
     if streamed {
         sink.stream(outputs)?;
@@ -182,7 +193,7 @@ pub(crate) fn run(arguments: Predict, output: &Output) -> Result<Outcome> {
         sink.all(&found)?;
     }
     if let Some(text) = sink.sizes.text() {
-        output.say(&text);
+        sink.remark(text);
     }
     match sink.counts.all() {
         0 => {
@@ -197,16 +208,40 @@ pub(crate) fn run(arguments: Predict, output: &Output) -> Result<Outcome> {
         rows.push(String::new());
         write_atomic(path, rows.join("\n").as_bytes())?;
     }
+    if let (Some(path), Some(page)) = (&arguments.page, sink.page) {
+        let html = page.html(&title(&arguments), sink.counts, &sink.remarks);
+        write_atomic(path, html.as_bytes())?;
+    }
     Ok(sink.outcome)
 }
 
+/// What a page is called.
+fn title(arguments: &Predict) -> String {
+    let more = match arguments.images.len() {
+        0 | 1 => String::new(),
+        more => format!(" and {} more", more - 1),
+    };
+    let first = arguments.images.first().map(|path| path.display().to_string());
+    format!(
+        "{} on {}{more}",
+        arguments.model.path.display(),
+        first.unwrap_or_default()
+    )
+}
+
 impl Sink<'_> {
+    /// Says something of all images together.
+    fn remark(&mut self, text: String) {
+        self.output.say(&text);
+        self.remarks.push(without_hint(&text));
+    }
+
     /// Judges what was found, names without images first.
     fn all(&mut self, found: &Found) -> Result<()> {
         let links = found.skipped.folders();
         let links = links.map(|links| format!("{links}\n\nhint: name the folder itself, as another input"));
         for passed_over in found.skipped.pictures("not judged").into_iter().chain(links) {
-            self.output.say(&format!("warning: {passed_over}"));
+            self.remark(format!("warning: {passed_over}"));
             self.outcome.unjudged = true;
         }
         for (name, error) in &found.failed {
@@ -259,6 +294,9 @@ impl Sink<'_> {
                 (Ok(prediction), Some(photo)) => {
                     picture_error = pictures(self.detector, &input.label, &photo.pixels, prediction, self.folders);
                     self.counts.add(prediction.verdict);
+                    if let Some(page) = &mut self.page {
+                        page.add(&file, &photo.pixels, prediction);
+                    }
                     self.outcome.defects |= prediction.verdict == Verdict::Defect;
                     self.outcome.errors |= picture_error.is_some();
                     let geometry = &prediction.map.geometry;
@@ -267,6 +305,9 @@ impl Sink<'_> {
                 _ => {
                     self.counts.failed += 1;
                     self.outcome.errors = true;
+                    if let (Some(page), Err(error)) = (&mut self.page, &judged.prediction) {
+                        page.fail(&file, &error.to_string());
+                    }
                 }
             }
             if let Some(csv) = &mut self.csv {
@@ -286,7 +327,7 @@ impl Sink<'_> {
     }
 
     fn writes_files(&self) -> bool {
-        self.csv.is_some() || self.folders.iter().any(|(_, folder)| folder.is_some())
+        self.csv.is_some() || self.page.is_some() || self.folders.iter().any(|(_, folder)| folder.is_some())
     }
 
     /// A name behind which there is nothing to judge.
@@ -294,6 +335,9 @@ impl Sink<'_> {
         let file = name.display().to_string();
         if let Some(csv) = &mut self.csv {
             csv.push(rows::failed_csv_row(&file, error));
+        }
+        if let Some(page) = &mut self.page {
+            page.fail(&file, error);
         }
         self.counts.failed += 1;
         self.outcome.errors = true;
