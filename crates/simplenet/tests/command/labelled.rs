@@ -309,6 +309,7 @@ fn training_with_a_test_prints_one_value() {
     let trained: Value = serde_json::from_str(&stdout(&out)).unwrap();
     assert_eq!(trained["data"]["images"], 12);
     assert_eq!(trained["test"]["defects"]["images"], 4);
+    assert_eq!(trained["test"]["learnt_from"], 0);
     assert!(trained["test"]["recall"].is_number() && trained["test"]["aupro"].is_number());
     let text = stdout(&simplenet(&["inspect".as_ref(), out_file.as_ref()]));
     assert!(
