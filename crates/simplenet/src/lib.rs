@@ -54,6 +54,6 @@ pub use detector::{
 pub use error::Error;
 pub use evaluation::{Evaluation, Scores, Truth};
 pub use method::{Method, Model, Network};
-pub use photo::{is_upright, open_upright};
+pub use photo::{Photo, is_upright, open_upright};
 pub use pipeline::{BankMemory, Features, Pipeline};
 pub use simplenet_data::{Rgb8, Source};

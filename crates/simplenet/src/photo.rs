@@ -28,14 +28,20 @@ pub fn is_upright(path: impl AsRef<Path>) -> Result<bool, Error> {
 }
 
 /// Upright pixels, with what identifies the file they came from.
-pub(crate) struct Photo {
-    pub(crate) pixels: Rgb8,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Photo {
+    /// As [`open_upright`] gives them.
+    pub pixels: Rgb8,
     /// SHA-256 of the file, or of the pixels where the source is no file of its own.
-    pub(crate) sha256: [u8; 32],
+    pub sha256: [u8; 32],
 }
 
 impl Photo {
-    pub(crate) fn open(source: &Source) -> Result<Photo, Error> {
+    /// Reads an image once for both.
+    ///
+    /// # Errors
+    /// As [`open_upright`].
+    pub fn open(source: &Source) -> Result<Photo, Error> {
         let Source::File(path) = source else {
             let pixels = source.decode()?;
             let sha256 = Sha256::digest(pixels.data()).into();

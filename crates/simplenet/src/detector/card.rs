@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use simplenet_backbone::Arch;
 
 use super::calibration::Contract;
+use super::training::hex;
 
 /// What a detector was made of and what came out: everything that `simplenet inspect` prints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub struct DataCard {
     pub names_sha256: String,
     /// SHA-256 of the files' SHA-256, in order.
     pub content_sha256: String,
+    /// SHA-256 of each file, in order; empty where an older program wrote the detector.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files_sha256: Vec<String>,
     /// Width and height that most images have, upright; of sizes that as many have, that of the first image.
     pub size: [usize; 2],
     /// Number of images of another size.
@@ -44,6 +48,13 @@ pub struct DataCard {
     pub brightest: u8,
     /// Files that could not be read, and why.
     pub unreadable: Vec<Unreadable>,
+}
+
+impl DataCard {
+    /// Whether a file of this SHA-256 was learnt from; `None` where the card does not say.
+    pub fn has_learnt(&self, sha256: &[u8; 32]) -> Option<bool> {
+        (!self.files_sha256.is_empty()).then(|| self.files_sha256.contains(&hex(sha256)))
+    }
 }
 
 /// A file that could not be read.

@@ -8,7 +8,7 @@ use simplenet_metrics::{
     pro_curve, pro_curve_within, roc_curve,
 };
 
-use super::card::Unreadable;
+use super::card::{Card, Unreadable};
 use super::{Detector, Geometry, Prediction, Verdict};
 use crate::error::Error;
 use crate::photo::{Photo, is_upright};
@@ -46,6 +46,8 @@ pub struct TestReport {
     pub metrics: TestMetrics,
     /// The same for every kind of defect, against all good images; by name.
     pub kinds: Vec<Kind>,
+    /// How many of the images were learnt from; `None` where an older program wrote the detector.
+    pub learnt_from: Option<usize>,
     /// Images that could not be judged. They count nowhere else.
     pub unreadable: Vec<Unreadable>,
     /// Why there are masks and yet no pixel metrics.
@@ -126,6 +128,8 @@ pub struct TestImage {
     pub score: f32,
     /// Whether it was called defective.
     pub rejected: bool,
+    /// Whether the same file was learnt from, as far as is known.
+    pub learnt_from: bool,
 }
 
 /// Curves of a test, of at most 500 points each.
@@ -162,15 +166,15 @@ impl Detector {
         };
         for (batch, samples) in test.chunks(BATCH).enumerate() {
             for (sample, prediction) in samples.iter().zip(self.predict_sources(samples)) {
-                let masked = prediction.and_then(|prediction| {
+                let masked = prediction.and_then(|(prediction, sha256)| {
                     let mask = match &masks {
                         Masks::Complete => Some(self.mask(sample, &prediction.map.geometry)?),
                         Masks::None | Masks::Missing { .. } => None,
                     };
-                    Ok((prediction, mask))
+                    Ok((prediction, sha256, mask))
                 });
                 match masked {
-                    Ok((prediction, mask)) => seen.add(sample, prediction, mask),
+                    Ok((prediction, sha256, mask)) => seen.add(sample, prediction, &sha256, mask),
                     Err(error) => seen.unreadable.push(Unreadable {
                         file: sample.source.to_string(),
                         error: error.to_string(),
@@ -182,16 +186,17 @@ impl Detector {
         seen.report()
     }
 
-    /// Decodes and judges; one that cannot be judged does not touch the others.
-    fn predict_sources(&self, samples: &[Sample]) -> Vec<Result<Prediction, Error>> {
-        let photos = samples.par_iter().map(|sample| Ok(Photo::open(&sample.source)?.pixels));
-        let photos: Vec<Result<Rgb8, Error>> = photos.collect();
-        let readable: Vec<&Rgb8> = photos.iter().filter_map(|photo| photo.as_ref().ok()).collect();
+    /// Decodes and judges, with the SHA-256 of each file; one that cannot be judged does not touch the others.
+    fn predict_sources(&self, samples: &[Sample]) -> Vec<Result<(Prediction, [u8; 32]), Error>> {
+        let photos = samples.par_iter().map(|sample| Photo::open(&sample.source));
+        let photos: Vec<Result<Photo, Error>> = photos.collect();
+        let readable = photos.iter().filter_map(|photo| photo.as_ref().ok());
+        let readable: Vec<&Rgb8> = readable.map(|photo| &photo.pixels).collect();
         let mut predictions = self.predict_each(&readable).into_iter();
         let missing = || Err(Error::Internal("an image got no prediction"));
         let judged = photos.into_iter().map(|photo| {
-            photo?;
-            predictions.next().unwrap_or_else(missing)
+            let sha256 = photo?.sha256;
+            Ok((predictions.next().unwrap_or_else(missing)?, sha256))
         });
         judged.collect()
     }
@@ -272,7 +277,7 @@ struct LabelledMap {
 }
 
 impl Seen<'_> {
-    fn add(&mut self, sample: &Sample, prediction: Prediction, mask: Option<Vec<bool>>) {
+    fn add(&mut self, sample: &Sample, prediction: Prediction, sha256: &[u8; 32], mask: Option<Vec<bool>>) {
         self.too_small += usize::from(prediction.verdict == Verdict::Good && prediction.too_small > 0);
         self.absent += usize::from(prediction.verdict == Verdict::Defect && prediction.score < prediction.threshold);
         self.images.push(TestImage {
@@ -282,6 +287,7 @@ impl Seen<'_> {
             anomalous: sample.anomalous,
             score: prediction.score,
             rejected: prediction.verdict == Verdict::Defect,
+            learnt_from: self.detector.card.data.has_learnt(sha256) == Some(true),
         });
         if let Some(mask) = mask {
             self.maps.push(LabelledMap {
@@ -343,7 +349,8 @@ impl Seen<'_> {
             true_negatives: (good.images - good.rejected) as u64,
             false_negatives: (defects.images - defects.rejected) as u64,
         };
-        let calibration = &self.detector.card.calibration;
+        let learnt_from = self.images.iter().filter(|image| image.learnt_from).count();
+        let Card { data, calibration, .. } = &self.detector.card;
         Ok(TestReport {
             threshold: calibration.threshold.value(),
             min_defect_area: calibration.min_defect_area,
@@ -359,6 +366,7 @@ impl Seen<'_> {
             unmarked,
             curves,
             without_pixels: self.without_pixels,
+            learnt_from: (!data.files_sha256.is_empty()).then_some(learnt_from),
             unreadable: self.unreadable,
             images: self.images,
         })

@@ -222,7 +222,7 @@ fn read(
     let mut bank = BankBuilder::new(pipeline.dim(), patches, memory.budget, &memory.spill)?;
     let (mut names, mut read, mut layouts, mut starts) = (Vec::new(), Vec::new(), Vec::new(), vec![0]);
     let (mut name_hash, mut content_hash) = (Sha256::new(), Sha256::new());
-    let (mut unreadable, mut brightest) = (Vec::new(), 0);
+    let (mut files_sha256, mut unreadable, mut brightest) = (Vec::new(), Vec::new(), 0);
     let mut done = 0;
     let all_names = names_of(sources);
     for (batch, batch_names) in sources.chunks(BATCH).zip(all_names.chunks(BATCH)) {
@@ -243,6 +243,7 @@ fn read(
                     brightest = its_brightest.max(brightest);
                     name_hash.update(format!("{name}\n"));
                     content_hash.update(photo.sha256);
+                    files_sha256.push(hex(&photo.sha256));
                     names.push(name.clone());
                     read.push(source.clone());
                     images.push((photo.pixels, layout));
@@ -283,6 +284,7 @@ fn read(
         images: names.len(),
         names_sha256: hex(&name_hash.finalize()),
         content_sha256: hex(&content_hash.finalize()),
+        files_sha256,
         size: sizes[usual],
         other_sizes: sizes.len() - of_usual,
         brightest,
@@ -561,6 +563,6 @@ fn file_name(source: &Source) -> String {
     name.display().to_string()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

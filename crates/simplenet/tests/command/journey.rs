@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::Value;
 use simplenet_kernels::isa::Isa;
 
-use crate::support::{command, factory, lines, names, simplenet, stderr, stdout};
+use crate::support::{command, factory, lines, names, pictures, scores, simplenet, stderr, stdout};
 
 fn predict(rest: &[&OsStr]) -> std::process::Output {
     let mut arguments = vec!["predict".as_ref(), factory().detector.as_os_str()];
@@ -374,14 +374,131 @@ fn the_page_of_an_evaluation_shows_what_went_wrong() {
         page.contains("Good parts rejected: 0") && page.contains("Defects missed: 4"),
         "{page}"
     );
-    let sources: Vec<&str> = page.split("<img src=\"data:image/jpeg;base64,").skip(1).collect();
-    assert_eq!(sources.len(), 8);
-    for source in sources {
-        let text = source.split('"').next().unwrap();
-        let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, text).unwrap();
-        let picture = image::load_from_memory(&bytes).unwrap();
-        assert_eq!((picture.width(), picture.height()), (240, 240));
+    let pictures = pictures(&page);
+    assert_eq!(pictures.len(), 8);
+    for picture in pictures {
+        assert_eq!(picture.dimensions(), (400, 400));
+        assert!(has_blue_line(&picture), "its mask has an outline");
     }
+}
+
+/// The line around a mask, which no picture and no map has.
+fn has_blue_line(picture: &image::RgbImage) -> bool {
+    let is_blue = |pixel: &&image::Rgb<u8>| matches!(pixel.0, [0..=60, 170..=230, 225..=255]);
+    picture.pixels().filter(is_blue).count() > 20
+}
+
+/// A person sees whether detections lie on the defects where it is hardest.
+#[test]
+fn the_page_of_an_evaluation_shows_what_was_only_just_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let (detector, page) = (folder.path().join("part.simplenet"), folder.path().join("page.html"));
+    let labels = folder.path().join("labels");
+    for kind in ["good", "bad", "ground_truth/bad"] {
+        std::fs::create_dir_all(labels.join(kind)).unwrap();
+    }
+    for index in 0..13 {
+        let defect = simplenet_data::toy::CATEGORIES[2].defects[index % 4];
+        for (from, to) in [
+            (format!("test/{defect}/000.png"), format!("bad/{index}.png")),
+            (
+                format!("ground_truth/{defect}/000_mask.png"),
+                format!("ground_truth/bad/{index}.png"),
+            ),
+        ] {
+            std::fs::copy(factory().ring.join(from), labels.join(to)).unwrap();
+        }
+    }
+    std::fs::copy(factory().test("good/000.png"), labels.join("good/0.png")).unwrap();
+    let threshold = ["threshold".as_ref(), factory().detector.as_os_str(), "--value".as_ref()];
+    let out = ["0.001".as_ref(), "--out".as_ref(), detector.as_os_str()];
+    assert!(simplenet(&[threshold, out].concat()).status.success());
+    let evaluate = ["evaluate".as_ref(), detector.as_os_str(), labels.as_os_str()];
+    let out = simplenet(&[&evaluate[..], &["--page".as_ref(), page.as_os_str()]].concat());
+    assert!(out.status.success(), "{}", stderr(&out));
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("Good parts rejected: 1<") && page.contains("Defects found: 13<"));
+    assert!(page.contains("<p>The 12 with the lowest scores:"));
+    let lines: Vec<bool> = pictures(&page).iter().map(has_blue_line).collect();
+    assert_eq!(
+        lines,
+        [[false; 2].as_slice(), &[true; 24]].concat(),
+        "a good part has no mask"
+    );
+    let scores = scores(&page, "<figcaption>bad, ");
+    assert!(scores.len() == 12 && scores.is_sorted(), "{scores:?}");
+}
+
+/// For whoever looks through a folder: the page is one file, with all in it, the oddest first.
+#[test]
+fn a_folder_becomes_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let (new, page) = (folder.path().join("new"), folder.path().join("page.html"));
+    std::fs::create_dir(&new).unwrap();
+    std::fs::write(new.join("a&b.png"), "no picture").unwrap();
+    let write = |arguments: &[&OsStr]| {
+        let out = predict(&[&[new.as_os_str(), "--page".as_ref(), page.as_ref()], arguments].concat());
+        (lines(&out), std::fs::read_to_string(&page).unwrap())
+    };
+    let (lines, text) = write(&[factory().ring.join("test").as_ref()]);
+    let count = |verdict: &str| lines.iter().filter(|line| line["verdict"] == verdict).count();
+    let (good, defects) = (count("good"), count("defect"));
+    assert!(good > 1 && defects > 1, "{lines:?}");
+    for expected in [
+        format!("<td>good<td>{good}<"),
+        format!("<td>defects<td>{defects}<"),
+        "<td>could not be judged<td>1<".into(),
+        "a&amp;b.png is not an image".into(),
+    ] {
+        assert!(text.contains(&expected), "{expected}: {text}");
+    }
+    assert!(
+        !text.contains("http") && !text.contains("a&b"),
+        "nothing lies elsewhere"
+    );
+    let pictures = pictures(&text);
+    assert_eq!(pictures.len(), 12);
+    assert!(pictures.iter().all(|picture| picture.dimensions() == (400, 400)));
+    let (of_defects, of_good) = (
+        scores(&text, "<figcaption>defect, "),
+        scores(&text, "<figcaption>good, "),
+    );
+    assert_eq!((of_defects.len(), of_good.len()), (defects, good));
+    let all = [of_defects, of_good].concat();
+    assert!(all.is_sorted_by(|a, b| a >= b), "{all:?}");
+}
+
+/// A page of thousands of pictures would not open.
+#[test]
+fn a_page_shows_the_good_parts_that_are_nearest_to_the_threshold() {
+    let folder = tempfile::tempdir().unwrap();
+    let (detector, page) = (folder.path().join("part.simplenet"), folder.path().join("page.html"));
+    let threshold = ["threshold".as_ref(), factory().detector.as_os_str(), "--value".as_ref()];
+    let out = ["1e9".as_ref(), "--out".as_ref(), detector.as_os_str()];
+    assert!(simplenet(&[threshold, out].concat()).status.success());
+    let again = folder.path().join("again");
+    std::fs::create_dir(&again).unwrap();
+    for index in 0..10 {
+        let from = factory().ring.join(format!("train/good/{index:03}.png"));
+        std::fs::copy(from, again.join(format!("{index}.png"))).unwrap();
+    }
+    let out = simplenet(&[
+        "predict".as_ref(),
+        detector.as_os_str(),
+        again.as_os_str(),
+        factory().ring.join("train").as_ref(),
+        factory().ring.join("test").as_ref(),
+        "--page".as_ref(),
+        page.as_os_str(),
+    ]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("Good: 28<") && page.contains("Defects: 0<"));
+    assert_eq!(pictures(&page).len(), 2 * 24);
+    let (shown, listed) = (scores(&page, "<figcaption>good, "), scores(&page, "<li>good, "));
+    assert_eq!((shown.len(), listed.len()), (24, 4));
+    let all = [shown, listed].concat();
+    assert!(all.is_sorted_by(|a, b| a >= b) && all[0] > all[23], "{all:?}");
 }
 
 #[test]

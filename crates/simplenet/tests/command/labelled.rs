@@ -61,6 +61,53 @@ fn labelled_images_are_found_in_the_folder_or_in_its_folder_test() {
     assert!(report["aupro"].is_number(), "{}", stderr(&out));
 }
 
+/// Under any name: the content counts.
+#[test]
+fn pictures_that_were_learnt_from_are_spoken_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let (labels, copy) = (folder.path().join("labels"), folder.path().join("copy.simplenet"));
+    lay_out(&labels);
+    let detector = factory().detector.as_os_str();
+    let run = |arguments: &[&OsStr]| {
+        let out = simplenet(arguments);
+        assert!(out.status.success(), "{}", stderr(&out));
+        out
+    };
+    let said = || {
+        let page = folder.path().join("page.html");
+        let evaluate = ["evaluate".as_ref(), detector, labels.as_os_str(), "--json".as_ref()];
+        let evaluated = run(&[&evaluate[..], &["--page".as_ref(), page.as_os_str()]].concat());
+        let report: Value = serde_json::from_str(&stdout(&evaluated)).unwrap();
+        let threshold = [
+            "threshold".as_ref(),
+            detector,
+            "--from-test".as_ref(),
+            labels.as_os_str(),
+        ];
+        let threshold = run(&[&threshold[..], &["--out".as_ref(), copy.as_os_str()]].concat());
+        let page = std::fs::read_to_string(page).unwrap();
+        (
+            report["learnt_from"].clone(),
+            [stderr(&evaluated), stderr(&threshold), page],
+        )
+    };
+    let (count, texts) = said();
+    assert_eq!(count, 0);
+    assert!(texts.iter().all(|text| !text.contains("learnt from")), "{texts:?}");
+
+    let learnt = factory().ring.join("train/good/003.png");
+    std::fs::copy(learnt, labels.join("good/another.png")).unwrap();
+    let (count, texts) = said();
+    assert_eq!(count, 1);
+    for text in texts {
+        assert!(
+            text.contains("1 of 4 labelled pictures is among those that were learnt from, such as ")
+                && text.contains("another.png: they score lower"),
+            "{text}"
+        );
+    }
+}
+
 /// Defects whose masks are black, as where they lie outside of what is judged: the other kinds still have numbers.
 #[test]
 fn a_kind_of_defect_without_a_white_pixel_has_no_pixel_metrics() {
@@ -262,6 +309,7 @@ fn training_with_a_test_prints_one_value() {
     let trained: Value = serde_json::from_str(&stdout(&out)).unwrap();
     assert_eq!(trained["data"]["images"], 12);
     assert_eq!(trained["test"]["defects"]["images"], 4);
+    assert_eq!(trained["test"]["learnt_from"], 0);
     assert!(trained["test"]["recall"].is_number() && trained["test"]["aupro"].is_number());
     let text = stdout(&simplenet(&["inspect".as_ref(), out_file.as_ref()]));
     assert!(

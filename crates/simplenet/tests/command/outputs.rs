@@ -56,6 +56,14 @@ fn nothing_that_is_judged_is_replaced() {
             "would replace the detector",
         ),
         (
+            predict(&[&new, option("--page"), &photo]),
+            "would replace the image to judge",
+        ),
+        (
+            predict(&[&new, option("--csv"), &other, option("--page"), &other]),
+            "would replace the file of `--csv`",
+        ),
+        (
             run("evaluate", &[&factory().ring, option("--page"), &factory().detector]),
             "would replace the detector",
         ),
@@ -139,6 +147,7 @@ fn what_cannot_be_written_is_said_before_the_work() {
     for (option, path, expected) in [
         ("--csv", &missing, "none is not there"),
         ("--csv", &new, "it is a folder"),
+        ("--page", &missing, "none is not there"),
         ("--heatmaps", &file, "it is no folder"),
         ("--masks", &file, "it is no folder"),
     ] {

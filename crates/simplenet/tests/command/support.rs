@@ -75,6 +75,26 @@ pub(crate) fn lines(out: &Output) -> Vec<Value> {
     text.lines().map(parse).collect()
 }
 
+/// The pictures in a page.
+pub(crate) fn pictures(page: &str) -> Vec<image::RgbImage> {
+    let sources = page.split("<img src=\"data:image/jpeg;base64,").skip(1);
+    let decode = |source: &str| {
+        let text = source.split('"').next().expect("a source has an end");
+        let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, text).expect("it is base64");
+        image::load_from_memory(&bytes).expect("it is a picture").into_rgb8()
+    };
+    sources.map(decode).collect()
+}
+
+/// The scores in a page's captions or lists, in order: `BEFORE, SCORE: FILE`.
+pub(crate) fn scores(page: &str, before: &str) -> Vec<f32> {
+    let captions = page.split(before).skip(1);
+    let score = |caption: &str| caption.split(':').next().and_then(|score| score.parse().ok());
+    captions
+        .map(|caption| score(caption).expect("a score comes first"))
+        .collect()
+}
+
 /// Names of everything in a folder, hidden files included.
 pub(crate) fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("the folder is there");

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use crate::support::{command, factory, lines, simplenet, stderr};
+use crate::support::{command, factory, lines, simplenet, stderr, stdout};
 
 fn predict(rest: &[&Path]) -> Output {
     let mut arguments: Vec<&OsStr> = vec!["predict".as_ref(), factory().detector.as_ref()];
@@ -85,10 +85,32 @@ fn files_and_codes_need_no_reader_of_the_lines() {
         child.wait().expect("it ends").code()
     };
     assert_eq!(run(&arguments), Some(0));
+    let page = folder.path().join("page.html");
+    let with_page = [&arguments[..], &["--page".as_ref(), page.as_ref()]].concat();
+    assert_eq!((run(&with_page), page.exists()), (Some(0), true));
     arguments.extend(["--exit-code", "--csv"].map(OsStr::new));
     arguments.push(csv.as_ref());
     assert_eq!(run(&arguments), Some(1));
     assert_eq!(std::fs::read_to_string(&csv).unwrap().lines().count(), 3);
+}
+
+/// For a person; lines are for programs.
+#[test]
+fn a_folder_ends_with_what_its_lines_come_to() {
+    let (ring, missing) = (factory().ring.join("test"), Path::new("missing.png"));
+    let out = predict(&[&ring, missing]);
+    let lines = lines(&out);
+    let count = |verdict: &str| lines.iter().filter(|line| line["verdict"] == verdict).count();
+    let (good, defects) = (count("good"), count("defect"));
+    assert!(good > 1 && defects > 1 && good + defects == 6, "{lines:?}");
+    assert_eq!(
+        stderr(&out),
+        format!("7 pictures: {good} good, {defects} defects, 1 could not be judged\n")
+    );
+    assert_eq!(stderr(&predict(&[&ring, Path::new("--quiet")])), "");
+    let names = format!("{0}/good/000.png\n{0}/good/001.png\n", ring.display());
+    let out = stream(names.as_bytes(), &[]);
+    assert_eq!((stdout(&out).lines().count(), stderr(&out)), (2, String::new()));
 }
 
 #[test]
@@ -207,6 +229,26 @@ fn nothing_judged_is_no_success() {
     assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0));
     assert!(stderr(&out).contains("no picture was judged"), "{}", stderr(&out));
     assert_eq!(stream(b"\n", &[]).status.code(), Some(0));
+}
+
+#[test]
+fn a_stream_has_no_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.html");
+    let detector = factory().detector.as_os_str();
+    let out = simplenet(&[
+        "predict".as_ref(),
+        detector,
+        "-".as_ref(),
+        "--page".as_ref(),
+        page.as_ref(),
+    ]);
+    let message = stderr(&out);
+    assert!(
+        out.status.code() == Some(1) && message.contains("`-` answers each at once"),
+        "{message}"
+    );
+    assert!(!page.exists());
 }
 
 /// A name is bytes on Unix, so such a file can be judged; elsewhere its row says that it cannot.

@@ -4,8 +4,9 @@ use proptest::prelude::*;
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 use simplenet::{Detector, DetectorConfig, Error, LoadOptions, Method};
+use simplenet_data::{Sample, folder};
 
-use crate::support::{detector, training_images, with};
+use crate::support::{detector, ring, training_images, with};
 
 fn load(bytes: &[u8]) -> Result<Detector, Error> {
     Detector::from_bytes(bytes, Path::new("part.simplenet"), &LoadOptions::default())
@@ -116,6 +117,26 @@ fn a_file_of_another_version_is_named_as_such() {
         message.contains("another version of the program") && message.contains("xypical-pixel"),
         "{message}"
     );
+}
+
+/// A file of a program that kept no hash of each picture.
+#[test]
+fn a_detector_without_hashes_of_its_pictures_opens_and_does_not_guess() {
+    let mut bytes = detector().to_bytes().unwrap();
+    let find = |bytes: &[u8], text: &[u8]| bytes.windows(text.len()).position(|bytes| bytes == text).unwrap();
+    let start = find(&bytes, b"\\\"files-sha256");
+    let end = start + find(&bytes[start..], b"],") + 2;
+    bytes[start..end].fill(b' ');
+    sign(&mut bytes);
+    let old = load(&bytes).unwrap();
+    let training: Vec<Sample> = training_images().into_iter().map(Sample::normal).collect();
+    let defects = folder::labelled(ring())
+        .unwrap()
+        .into_iter()
+        .filter(|sample| sample.anomalous);
+    let labelled: Vec<Sample> = training.into_iter().chain(defects).collect();
+    let learnt_from = |detector: &Detector| detector.evaluate(&labelled, |_| ()).unwrap().learnt_from;
+    assert_eq!((learnt_from(detector()), learnt_from(&old)), (Some(12), None));
 }
 
 /// Scores of other features mean nothing.

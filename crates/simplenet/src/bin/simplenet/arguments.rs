@@ -220,6 +220,10 @@ pub(crate) struct Predict {
     /// A table of all images, written when all are judged
     #[arg(long, value_name = "FILE")]
     pub(crate) csv: Option<PathBuf>,
+    /// An HTML page, written when all are judged: how many are good, and pictures of the images under their anomaly maps, from the
+    /// highest score down. Not with `-`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) page: Option<PathBuf>,
     /// Exit with 0 if all are good, 1 if there is a defect, 2 if something could not be judged or written, a picture was
     /// passed over (another format, a link to nothing) or there was none
     #[arg(long)]
@@ -233,7 +237,7 @@ pub(crate) struct Evaluate {
     /// Labelled images: good/ and one folder per defect, in this folder or in its folder test; masks in
     /// ground_truth/DEFECT beside good/ or beside test/
     pub(crate) dataset: PathBuf,
-    /// An HTML page to write: tables, curves, every score
+    /// An HTML page to write: tables, curves, every score, pictures of what was missed, rejected or just found
     #[arg(long, value_name = "FILE")]
     pub(crate) page: Option<PathBuf>,
     /// A table of the curves' points to write

@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &Evaluate, output: &Output) -> Result<Outcome> {
     let report = measure(&detector, &test, output)?;
     if let Some(path) = &arguments.page {
         let title = format!("{} on {}", arguments.model.path.display(), arguments.dataset.display());
-        write_atomic(path, page::html(&title, &report, &detector).as_bytes())?;
+        write_atomic(path, page::html(&title, &report, &detector, &test).as_bytes())?;
     }
     if let Some(path) = &arguments.curves {
         write_atomic(path, curves_csv(&report.curves).as_bytes())?;
@@ -78,6 +78,9 @@ pub(crate) fn measure(detector: &Detector, test: &[Sample], output: &Output) -> 
             "warning: no mask of `{name}` has a white pixel in the part of its picture that is judged, so it has no pixel metrics"
         ));
     }
+    if let Some(text) = learnt_from(&report) {
+        output.say(&format!("warning: {text}"));
+    }
     let mut sizes = OtherSizes::new(detector);
     for image in &report.images {
         sizes.add(Path::new(&image.file), image.size);
@@ -91,6 +94,13 @@ pub(crate) fn measure(detector: &Detector, test: &[Sample], output: &Output) -> 
         output.say(&advice);
     }
     Ok(report)
+}
+
+/// What to say of images that were learnt from.
+pub(crate) fn learnt_from(report: &TestReport) -> Option<String> {
+    let files = report.images.iter().filter(|image| image.learnt_from);
+    let files: Vec<&str> = files.map(|image| image.file.as_str()).collect();
+    remark::learnt_from(&files, report.images.len())
 }
 
 /// A line of the table, as fractions of 1.

@@ -6,6 +6,8 @@ mod bench;
 mod clock;
 mod deeper;
 mod evaluate;
+mod gallery;
+mod html;
 mod inputs;
 mod inspect;
 mod manual;

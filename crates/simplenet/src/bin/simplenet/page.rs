@@ -1,19 +1,25 @@
-//! A report as one HTML file that needs nothing else: tables, curves, every score, and pictures of what went wrong.
+//! A report as one HTML file that needs nothing else: tables, curves, every score, and pictures of what went wrong
+//! or almost did.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use simplenet::detector::evaluation::TestImage;
 use simplenet::{Detector, TestReport};
+use simplenet_data::Sample;
 use simplenet_metrics::CurvePoint;
 
-use crate::evaluate::{at_threshold, better, lines, percent, smallest, swapped};
-use crate::thumbnails;
-
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}\
-table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:right;border-bottom:1px solid #d8dde3}td:first-child,th:first-child{text-align:left}\
-figure{display:inline-block;vertical-align:top;width:302px;margin:1rem .8rem 0 0;overflow-wrap:anywhere}img{max-width:49%;margin-right:1%}figcaption{font-size:.85em;color:#57606a}text{font:11px system-ui,sans-serif;fill:#57606a}";
+use crate::evaluate::{at_threshold, better, learnt_from, lines, percent, smallest, swapped};
+use crate::html::{escaped, figure, list, paragraph};
+use crate::{html, thumbnails};
 
 /// Images under a heading that are shown; the others are listed.
 const MOST_PICTURES: usize = 48;
+/// Defects that were found are shown where the threshold is nearest: where they lie on the defects there, they do elsewhere.
+const MOST_FOUND: usize = 12;
+/// What is drawn into the pictures.
+const LEGEND: &str = "beside each image is its anomaly map: marked pixels are crimson to violet, white lines go around the regions that \
+                      were found. Blue lines go around the defect, where there is a mask of it.";
 /// Side of a curve's plot, and width of the strips.
 const SIDE: f64 = 260.0;
 const WIDE: f64 = 860.0;
@@ -22,15 +28,13 @@ const MARGIN: f64 = 34.0;
 const STRIP: f64 = 26.0;
 
 /// The page of a report.
-pub(crate) fn html(title: &str, report: &TestReport, detector: &Detector) -> String {
-    let mut page = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{0}</title><style>{STYLE}</style><h1>{0}</h1>",
-        escaped(title)
+pub(crate) fn html(title: &str, report: &TestReport, detector: &Detector, test: &[Sample]) -> String {
+    let mut page = table(report);
+    let _ = write!(
+        page,
+        "<h2>Scores</h2><div class=\"wide\">{}</div><h2>Curves</h2>",
+        strips(report)
     );
-    page += &table(report);
-    page += "<h2>Scores</h2>";
-    page += &strips(report);
-    page += "<h2>Curves</h2>";
     let curves = &report.curves;
     let plots = [
         (
@@ -50,17 +54,19 @@ pub(crate) fn html(title: &str, report: &TestReport, detector: &Detector) -> Str
         if let Some(points) = points {
             let _ = write!(
                 page,
-                "<figure>{}<figcaption>{caption}</figcaption></figure>",
+                "<figure class=\"plot\">{}<figcaption>{caption}</figcaption></figure>",
                 curve(points)
             );
         }
     }
-    page += &wrong(report, detector);
-    page + "</html>\n"
+    page += &paragraph(LEGEND);
+    page += &examples(report, detector, test);
+    html::page(title, &page)
 }
 
 fn table(report: &TestReport) -> String {
-    let mut table = String::from("<table><tr><th>defect<th>found<th>I-AUROC<th>P-AUROC<th>AUPRO</tr>");
+    let mut table =
+        String::from("<div class=\"wide\"><table><tr><th>defect<th>found<th>I-AUROC<th>P-AUROC<th>AUPRO</tr>");
     for line in lines(report) {
         let _ = write!(
             table,
@@ -73,16 +79,19 @@ fn table(report: &TestReport) -> String {
             percent(line.aupro)
         );
     }
-    let _ = write!(
-        table,
-        "</table><p>{}. Percent; chance level of the AUROCs is 50.",
-        escaped(&capitalised(&at_threshold(report)))
-    );
+    table += "</table></div>";
+    table += &paragraph(&format!(
+        "{}. Percent; chance level of the AUROCs is 50.",
+        at_threshold(report)
+    ));
     if let Some(smallest) = smallest(report) {
-        let _ = write!(table, "<p>Images {}", escaped(&smallest));
+        table += &paragraph(&format!("images {smallest}"));
     }
-    for advice in [better(report), swapped(report)].into_iter().flatten() {
-        let _ = write!(table, "<p>{}", escaped(&capitalised(&advice)));
+    for advice in [learnt_from(report), better(report), swapped(report)]
+        .into_iter()
+        .flatten()
+    {
+        table += &paragraph(&advice);
     }
     table
 }
@@ -148,57 +157,51 @@ fn curve(points: &[CurvePoint]) -> String {
     svg + &format!("<polyline points=\"{line}\" fill=\"none\" stroke=\"#0969da\" stroke-width=\"2\"/></svg>")
 }
 
-/// The images on the wrong side of the threshold, by kind, each kind from the highest score down; the first of each heading with
-/// their pictures.
-fn wrong(report: &TestReport, detector: &Detector) -> String {
-    let mut text = String::new();
-    for (title, anomalous) in [("Good parts rejected", false), ("Defects missed", true)] {
-        let mut images: Vec<_> = (report.images.iter())
-            .filter(|image| image.anomalous == anomalous && image.rejected != anomalous)
+/// The images on the wrong side of the threshold, by kind, each kind from the highest score down, then those that were only just
+/// found; the first of each heading with their pictures.
+fn examples(report: &TestReport, detector: &Detector, test: &[Sample]) -> String {
+    let of = |anomalous: bool, rejected: bool| {
+        let images = report.images.iter();
+        let mut images: Vec<&TestImage> = images
+            .filter(|image| image.anomalous == anomalous && image.rejected == rejected)
             .collect();
         images.sort_by(|a, b| a.defect.cmp(&b.defect).then(b.score.total_cmp(&a.score)));
+        images
+    };
+    let files = test.iter().map(|sample| (sample.source.to_string(), sample));
+    let samples: BTreeMap<String, &Sample> = files.collect();
+    let pictures = |image: &&TestImage| {
+        // Whoever judged them has said why one cannot be read; here it has no picture.
+        let pictures = (samples.get(&image.file)).and_then(|sample| thumbnails::labelled(detector, sample).ok());
+        figure(pictures.as_ref(), &caption(image))
+    };
+    let mut text = String::new();
+    for (title, images) in [
+        ("Good parts rejected", of(false, true)),
+        ("Defects missed", of(true, false)),
+    ] {
         let _ = write!(text, "<h2>{title}: {}</h2>", images.len());
         let (shown, others) = images.split_at(images.len().min(MOST_PICTURES));
-        let pictures = thumbnails::of(detector, shown.iter().map(|image| image.file.as_str()));
-        for image in shown {
-            text += "<figure>";
-            for source in pictures.get(image.file.as_str()).into_iter().flatten() {
-                let _ = write!(text, "<img src=\"{source}\" alt=\"\">");
-            }
-            let _ = write!(
-                text,
-                "<figcaption>{}: {}: {:.4}</figcaption></figure>",
-                escaped(&image.defect),
-                escaped(&image.file),
-                image.score
-            );
-        }
-        if !others.is_empty() {
-            text += "<ul>";
-            for image in others {
-                let _ = write!(text, "<li>{}: {:.4}", escaped(&image.file), image.score);
-            }
-            text += "</ul>";
-        }
+        text.extend(shown.iter().map(pictures));
+        text += &list(others.iter().map(|image| caption(image)));
     }
+    let mut found = of(true, true);
+    let _ = write!(text, "<h2>Defects found: {}</h2>", found.len());
+    if found.len() > MOST_FOUND {
+        text += &paragraph(&format!("the {MOST_FOUND} with the lowest scores:"));
+    }
+    found.sort_by(|a, b| a.score.total_cmp(&b.score));
+    found.truncate(MOST_FOUND);
+    text.extend(found.iter().map(pictures));
     for file in &report.unreadable {
-        let _ = write!(text, "<p>Left out: {}: {}", escaped(&file.file), escaped(&file.error));
+        text += &paragraph(&format!("left out: {}: {}", file.file, file.error));
     }
     if let Some(reason) = &report.without_pixels {
-        let _ = write!(text, "<p>No pixel metrics: {}", escaped(reason));
+        text += &paragraph(&format!("no pixel metrics: {reason}"));
     }
     text
 }
 
-fn capitalised(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
-    first.into_iter().chain(letters).collect()
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+fn caption(image: &TestImage) -> String {
+    format!("{}, {:.4}: {}", image.defect, image.score, image.file)
 }

@@ -1,5 +1,6 @@
 //! `simplenet predict`
 
+use std::fmt::{self, Display, Formatter};
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -7,13 +8,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 use serde::Serialize;
-use simplenet::{Detector, Error, Prediction, Rgb8, Verdict, open_upright, write_atomic};
+use simplenet::{Detector, Error, Photo, Prediction, Rgb8, Source, Verdict, write_atomic};
 
 use crate::arguments::Predict;
+use crate::gallery::Gallery;
 use crate::inputs::{self, Found, Input};
 use crate::output::Output;
 use crate::outputs::{Folders, JUDGED, Outputs};
 use crate::progress::Progress;
+use crate::sizes::OtherSizes;
 use crate::{Outcome, message, picture, rows};
 
 /// Images that are judged at once: enough work for every core, little memory.
@@ -22,36 +25,38 @@ pub(crate) const BATCH: usize = 8;
 /// What came of one file.
 pub(crate) struct Judged {
     pub(crate) prediction: Result<Prediction, Error>,
-    pub(crate) image: Option<Rgb8>,
+    /// `None` where it could not be read.
+    pub(crate) photo: Option<Photo>,
     pub(crate) time: Duration,
 }
 
 /// Decodes and judges files. One that cannot be judged does not touch the others.
 pub(crate) fn judge(detector: &Detector, paths: &[&Path]) -> Vec<Judged> {
-    let images: Vec<(Result<Rgb8, Error>, Duration)> = paths
+    let photos: Vec<(Result<Photo, Error>, Duration)> = paths
         .par_iter()
         .map(|path| {
             let start = Instant::now();
-            (open_upright(path), start.elapsed())
+            (Photo::open(&Source::File(path.to_path_buf())), start.elapsed())
         })
         .collect();
     let start = Instant::now();
-    let readable: Vec<&Rgb8> = images.iter().filter_map(|(image, _)| image.as_ref().ok()).collect();
+    let readable = photos.iter().filter_map(|(photo, _)| photo.as_ref().ok());
+    let readable: Vec<&Rgb8> = readable.map(|photo| &photo.pixels).collect();
     let mut predictions = detector.predict_each(&readable).into_iter();
     let share = start.elapsed() / u32::try_from(readable.len().max(1)).unwrap_or(u32::MAX);
-    images
+    photos
         .into_iter()
-        .map(|(image, time)| match image {
+        .map(|(photo, time)| match photo {
             Err(error) => Judged {
                 prediction: Err(error),
-                image: None,
+                photo: None,
                 time,
             },
-            Ok(image) => Judged {
+            Ok(photo) => Judged {
                 prediction: predictions
                     .next()
                     .unwrap_or(Err(Error::Internal("an image got no prediction"))),
-                image: Some(image),
+                photo: Some(photo),
                 time: time + share,
             },
         })
@@ -84,6 +89,44 @@ fn without_hint(message: &str) -> String {
     message.split("\n\nhint: ").next().unwrap_or_default().to_string()
 }
 
+/// What the lines say.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) good: usize,
+    pub(crate) defects: usize,
+    /// Could not be judged.
+    pub(crate) failed: usize,
+}
+
+impl Counts {
+    fn add(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Good => self.good += 1,
+            Verdict::Defect => self.defects += 1,
+        }
+    }
+
+    fn all(self) -> usize {
+        self.good + self.defects + self.failed
+    }
+}
+
+impl Display for Counts {
+    fn fmt(&self, formatter: &mut Formatter) -> fmt::Result {
+        let Counts { good, defects, failed } = self;
+        let defects_or_one = if *defects == 1 { "defect" } else { "defects" };
+        write!(
+            formatter,
+            "{} pictures: {good} good, {defects} {defects_or_one}",
+            self.all()
+        )?;
+        match failed {
+            0 => Ok(()),
+            _ => write!(formatter, ", {failed} could not be judged"),
+        }
+    }
+}
+
 /// Where the results go.
 struct Sink<'a> {
     detector: &'a Detector,
@@ -91,12 +134,13 @@ struct Sink<'a> {
     output: &'a Output,
     exit_code: bool,
     outcome: Outcome,
-    /// Pictures of another size than all that were learnt from, and one of them with its size.
-    others: usize,
-    first_other: Option<(PathBuf, [usize; 2])>,
-    /// Number of lines so far.
-    lines: usize,
+    sizes: OtherSizes<'a>,
+    /// The lines so far.
+    counts: Counts,
     csv: Option<Vec<String>>,
+    page: Option<Gallery<'a>>,
+    /// What was said of all images together.
+    remarks: Vec<String>,
 }
 
 pub(crate) fn run(arguments: Predict, output: &Output) -> Result<Outcome> {
@@ -104,6 +148,9 @@ pub(crate) fn run(arguments: Predict, output: &Output) -> Result<Outcome> {
     let streamed = arguments.images == [stream];
     if !streamed && arguments.images.iter().any(|name| name == stream) {
         bail!("`-` reads every name from stdin\n\nhint: name files, or `-`, not both");
+    }
+    if streamed && arguments.page.is_some() {
+        bail!("`--page` is a page of all images, and `-` answers each at once\n\nhint: name files or folders");
     }
     let detector = arguments.model.load()?;
     let folders = [
@@ -119,8 +166,10 @@ pub(crate) fn run(arguments: Predict, output: &Output) -> Result<Outcome> {
     for input in &found.images {
         outputs.keep(&input.path, JUDGED);
     }
-    if let Some(path) = &arguments.csv {
-        outputs.file("--csv", path)?;
+    for (option, path) in [("--csv", &arguments.csv), ("--page", &arguments.page)] {
+        if let Some(path) = path {
+            outputs.file(option, path)?;
+        }
     }
     outputs.folders(folders)?;
     for input in &found.images {
@@ -132,35 +181,67 @@ pub(crate) fn run(arguments: Predict, output: &Output) -> Result<Outcome> {
         output,
         exit_code: arguments.exit_code,
         outcome: Outcome::default(),
-        others: 0,
-        first_other: None,
-        lines: 0,
+        sizes: OtherSizes::new(&detector),
+        counts: Counts::default(),
         csv: arguments.csv.is_some().then(|| vec![rows::CSV_HEADER.into()]),
+        page: arguments.page.is_some().then(|| Gallery::new(&detector)),
+        remarks: Vec::new(),
     };
     if streamed {
         sink.stream(outputs)?;
     } else {
         sink.all(&found)?;
     }
-    sink.speak_of_others();
-    if sink.lines == 0 {
-        output.say("warning: no picture was judged");
-        sink.outcome.unjudged = true;
+    if let Some(text) = sink.sizes.text() {
+        sink.remark(text);
+    }
+    match sink.counts.all() {
+        0 => {
+            output.say("warning: no picture was judged");
+            sink.outcome.unjudged = true;
+        }
+        // One line needs no summary, and whoever streams has read them all.
+        2.. if !streamed => output.say(&sink.counts.to_string()),
+        _ => {}
     }
     if let (Some(path), Some(mut rows)) = (&arguments.csv, sink.csv) {
         rows.push(String::new());
         write_atomic(path, rows.join("\n").as_bytes())?;
     }
+    if let (Some(path), Some(page)) = (&arguments.page, sink.page) {
+        let html = page.html(&title(&arguments), sink.counts, &sink.remarks);
+        write_atomic(path, html.as_bytes())?;
+    }
     Ok(sink.outcome)
 }
 
+/// What a page is called.
+fn title(arguments: &Predict) -> String {
+    let more = match arguments.images.len() {
+        0 | 1 => String::new(),
+        more => format!(" and {} more", more - 1),
+    };
+    let first = arguments.images.first().map(|path| path.display().to_string());
+    format!(
+        "{} on {}{more}",
+        arguments.model.path.display(),
+        first.unwrap_or_default()
+    )
+}
+
 impl Sink<'_> {
+    /// Says something of all images together.
+    fn remark(&mut self, text: String) {
+        self.output.say(&text);
+        self.remarks.push(without_hint(&text));
+    }
+
     /// Judges what was found, names without images first.
     fn all(&mut self, found: &Found) -> Result<()> {
         let links = found.skipped.folders();
         let links = links.map(|links| format!("{links}\n\nhint: name the folder itself, as another input"));
         for passed_over in found.skipped.pictures("not judged").into_iter().chain(links) {
-            self.output.say(&format!("warning: {passed_over}"));
+            self.remark(format!("warning: {passed_over}"));
             self.outcome.unjudged = true;
         }
         for (name, error) in &found.failed {
@@ -209,15 +290,25 @@ impl Sink<'_> {
         for (input, judged) in inputs.iter().zip(judge(self.detector, &paths)) {
             let file = input.path.display().to_string();
             let mut picture_error = None;
-            match (&judged.prediction, &judged.image) {
-                (Ok(prediction), Some(image)) => {
-                    picture_error = pictures(self.detector, &input.label, image, prediction, self.folders);
+            match (&judged.prediction, &judged.photo) {
+                (Ok(prediction), Some(photo)) => {
+                    picture_error = pictures(self.detector, &input.label, &photo.pixels, prediction, self.folders);
+                    self.counts.add(prediction.verdict);
+                    if let Some(page) = &mut self.page {
+                        page.add(&file, &photo.pixels, prediction);
+                    }
                     self.outcome.defects |= prediction.verdict == Verdict::Defect;
                     self.outcome.errors |= picture_error.is_some();
                     let geometry = &prediction.map.geometry;
-                    self.compare(&input.path, [geometry.width, geometry.height]);
+                    self.sizes.add(&input.path, [geometry.width, geometry.height]);
                 }
-                _ => self.outcome.errors = true,
+                _ => {
+                    self.counts.failed += 1;
+                    self.outcome.errors = true;
+                    if let (Some(page), Err(error)) = (&mut self.page, &judged.prediction) {
+                        page.fail(&file, &error.to_string());
+                    }
+                }
             }
             if let Some(csv) = &mut self.csv {
                 csv.push(rows::csv_row(&file, &judged.prediction, picture_error.as_deref()));
@@ -227,32 +318,8 @@ impl Sink<'_> {
         Ok(())
     }
 
-    /// Counts a picture of another size than all that were learnt from: it may be of another camera, or another product.
-    fn compare(&mut self, path: &Path, size: [usize; 2]) {
-        let learnt = &self.detector.card().data;
-        if learnt.other_sizes == 0 && size != learnt.size {
-            self.others += 1;
-            self.first_other.get_or_insert_with(|| (path.to_owned(), size));
-        }
-    }
-
-    fn speak_of_others(&self) {
-        if let Some((path, [width, height])) = &self.first_other {
-            let [usual_width, usual_height] = self.detector.card().data.size;
-            self.output.say(&format!(
-                "note: all that was learnt from is {usual_width} x {usual_height} pixels; {} of another size, such as {} of {width} x {height}",
-                match self.others {
-                    1 => "1 picture is".to_string(),
-                    more => format!("{more} pictures are"),
-                },
-                path.display()
-            ));
-        }
-    }
-
     /// A line on stdout, which may not be all that is wanted.
-    fn line(&mut self, line: &impl Serialize) -> Result<()> {
-        self.lines += 1;
+    fn line(&self, line: &impl Serialize) -> Result<()> {
         match self.exit_code || self.writes_files() {
             true => self.output.json_line_if_read(line),
             false => self.output.json_line(line),
@@ -260,7 +327,7 @@ impl Sink<'_> {
     }
 
     fn writes_files(&self) -> bool {
-        self.csv.is_some() || self.folders.iter().any(|(_, folder)| folder.is_some())
+        self.csv.is_some() || self.page.is_some() || self.folders.iter().any(|(_, folder)| folder.is_some())
     }
 
     /// A name behind which there is nothing to judge.
@@ -269,6 +336,10 @@ impl Sink<'_> {
         if let Some(csv) = &mut self.csv {
             csv.push(rows::failed_csv_row(&file, error));
         }
+        if let Some(page) = &mut self.page {
+            page.fail(&file, error);
+        }
+        self.counts.failed += 1;
         self.outcome.errors = true;
         self.line(&rows::failed_line(file, error))
     }

@@ -203,6 +203,17 @@ pub(crate) fn left_out(file: &str, error: &str) -> String {
     }
 }
 
+/// What to say of labelled pictures that were learnt from.
+pub(crate) fn learnt_from(files: &[&str], labelled: usize) -> Option<String> {
+    let first = files.first()?;
+    let are = if files.len() == 1 { "is" } else { "are" };
+    Some(format!(
+        "{} of {labelled} labelled pictures {are} among those that were learnt from, such as {first}: they score lower than parts that \
+         the detector has not seen, and say nothing of these",
+        files.len()
+    ))
+}
+
 /// What to say where the scores of a line have become higher than those of training, or are as before.
 pub(crate) fn shift(change: &Change) -> String {
     let (Change::Begins(Shift { scores, above }) | Change::Ends(Shift { scores, above })) = change;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use simplenet::detector::card::ThresholdCard;
-use simplenet::{Detector, Verdict};
+use simplenet::{Detector, Photo, Verdict};
 use simplenet_data::{Sample, folder};
 use simplenet_metrics::Confusion;
 
@@ -90,7 +90,7 @@ fn check_target(arguments: &Threshold, detector: &Detector, target: &Path, test:
 fn best(detector: &mut Detector, test: &[Sample], output: &Output, outcome: &mut Outcome) -> Result<ThresholdCard> {
     // Below every score, so that the regions of all are known.
     detector.set_threshold(ThresholdCard::Fixed { threshold: f32::MIN })?;
-    let (mut scores, mut anomalous) = (Vec::new(), Vec::new());
+    let (mut scores, mut anomalous, mut learnt_from) = (Vec::new(), Vec::new(), Vec::new());
     for samples in test.chunks(BATCH) {
         let paths: Vec<_> = samples.iter().map(|sample| sample.source.path()).collect();
         for (sample, judged) in samples.iter().zip(judge(detector, &paths)) {
@@ -102,12 +102,20 @@ fn best(detector: &mut Detector, test: &[Sample], output: &Output, outcome: &mut
                     continue;
                 }
             };
+            let has_learnt = |photo: &Photo| detector.card().data.has_learnt(&photo.sha256) == Some(true);
+            if judged.photo.as_ref().is_some_and(has_learnt) {
+                learnt_from.push(sample.source.to_string());
+            }
             scores.push(match prediction.verdict {
                 Verdict::Defect => prediction.score,
                 Verdict::Good => f32::NEG_INFINITY,
             });
             anomalous.push(sample.anomalous);
         }
+    }
+    let learnt_from: Vec<&str> = learnt_from.iter().map(String::as_str).collect();
+    if let Some(text) = remark::learnt_from(&learnt_from, anomalous.len()) {
+        output.say(&format!("warning: {text}"));
     }
     if !anomalous.contains(&true) || !anomalous.contains(&false) {
         bail!(

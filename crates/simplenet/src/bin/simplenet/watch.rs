@@ -214,10 +214,16 @@ impl Station<'_> {
                 continue;
             }
             let mut picture_error = None;
-            if let (Ok(prediction), Some(image)) = (&judged.prediction, &judged.image) {
+            if let (Ok(prediction), Some(photo)) = (&judged.prediction, &judged.photo) {
                 // A verdict is worth more than its pictures: it is logged without them.
                 picture_error = match self.pictures.check(input) {
-                    Ok(()) => pictures(self.detector, &input.label, image, prediction, self.pictures.folders),
+                    Ok(()) => pictures(
+                        self.detector,
+                        &input.label,
+                        &photo.pixels,
+                        prediction,
+                        self.pictures.folders,
+                    ),
                     Err(error) => Some(message(&error)),
                 };
                 let is_defect = prediction.verdict == Verdict::Defect;
