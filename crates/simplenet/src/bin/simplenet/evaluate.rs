@@ -151,6 +151,7 @@ pub(crate) fn text(report: &TestReport) -> String {
     }
     lines.push(at_threshold(report));
     lines.extend(smallest(report));
+    lines.extend(absent(report));
     lines.join("\n")
 }
 
@@ -173,6 +174,16 @@ pub(crate) fn smallest(report: &TestReport) -> Option<String> {
         format!(
             "above the threshold and yet good, without a region of at least {} pixels (--min-defect-area): {}",
             report.min_defect_area, report.too_small
+        )
+    })
+}
+
+/// Images that no score would have rejected.
+pub(crate) fn absent(report: &TestReport) -> Option<String> {
+    (report.absent > 0).then(|| {
+        format!(
+            "below the threshold and yet defective, for what is absent (--max-absence): {}",
+            report.absent
         )
     })
 }

@@ -61,7 +61,13 @@ impl Gallery<'_> {
             Verdict::Defect => (&mut self.defects, "defect"),
             Verdict::Good => (&mut self.good, "good"),
         };
-        let text = format!("{verdict}, {score:.4}{too_small}: {file}");
+        // What no score would have rejected stands before all: it is the whole picture that is wrong.
+        let is_absent = prediction.verdict == Verdict::Defect && score < prediction.threshold;
+        let (score, absent) = match prediction.absence.filter(|_| is_absent) {
+            Some(absence) => (f32::INFINITY, format!(" (absence {absence:.2})")),
+            None => (score, String::new()),
+        };
+        let text = format!("{verdict}, {:.4}{too_small}{absent}: {file}", prediction.score);
         let detector = self.detector;
         shelf.add(Caption { score, text }, || {
             thumbnails::pair(detector, image, prediction).ok()

@@ -9,7 +9,7 @@ use simplenet::{Detector, TestReport};
 use simplenet_data::Sample;
 use simplenet_metrics::CurvePoint;
 
-use crate::evaluate::{at_threshold, better, learnt_from, lines, percent, smallest, swapped};
+use crate::evaluate::{absent, at_threshold, better, learnt_from, lines, percent, smallest, swapped};
 use crate::html::{escaped, figure, list, paragraph};
 use crate::{html, thumbnails};
 
@@ -86,6 +86,9 @@ fn table(report: &TestReport) -> String {
     ));
     if let Some(smallest) = smallest(report) {
         table += &paragraph(&format!("images {smallest}"));
+    }
+    if let Some(absent) = absent(report) {
+        table += &paragraph(&format!("images {absent}"));
     }
     for advice in [learnt_from(report), better(report), swapped(report)]
         .into_iter()
