@@ -239,6 +239,7 @@ impl Detector {
             pipeline,
             model,
             references,
+            highest_held_out: Vec::new(),
         };
         if !options.allow_drift {
             detector.check_drift(name)?;

@@ -20,7 +20,7 @@ mod training;
 use std::borrow::Borrow;
 use std::path::Path;
 
-use simplenet_data::Rgb8;
+use simplenet_data::{Rgb8, Source};
 use simplenet_kernels::maps;
 
 pub use self::card::Card;
@@ -57,6 +57,8 @@ pub struct Detector {
     /// `None` for a method that knows where the part belongs, for images that are all the same, and in older files.
     absence: Option<Absence>,
     references: Vec<Reference>,
+    /// Empty but after training.
+    highest_held_out: Vec<(Source, Prediction)>,
 }
 
 /// What turns an image into a score.
@@ -165,6 +167,12 @@ impl Detector {
     /// Where it comes from and what can be expected of it.
     pub fn card(&self) -> &Card {
         &self.card
+    }
+
+    /// The good images with the highest held-out scores, the highest first, and what models said of them that had not learnt from
+    /// them: what a person should look at. Of a detector that was just trained; a file does not keep them.
+    pub fn highest_held_out(&self) -> &[(Source, Prediction)] {
+        &self.highest_held_out
     }
 
     /// From pixels to patch features.

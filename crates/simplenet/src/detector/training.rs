@@ -37,6 +37,9 @@ const HALVED: usize = 60;
 /// Runs of neighbours that a set is halved by, as it is divided for held-out scores.
 const RUNS: usize = 8;
 
+/// Held-out images that are kept with their maps, for a person to look at.
+const LOOKED_AT: usize = 12;
+
 /// How far training is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
@@ -185,7 +188,7 @@ impl Detector {
             calibration,
             hygiene,
         };
-        Ok(Detector {
+        let mut detector = Detector {
             config,
             card,
             pipeline,
@@ -193,7 +196,16 @@ impl Detector {
             roi,
             absence,
             references,
-        })
+            highest_held_out: Vec::new(),
+        };
+        let decision = detector.decision();
+        let highest = held_out.highest.into_iter().map(|(image, scored)| {
+            let geometry = images.layouts[image].geometry;
+            let prediction = decision.judge(scored, geometry, detector.roi.as_ref())?;
+            Ok((images.sources[image].clone(), prediction))
+        });
+        detector.highest_held_out = highest.collect::<Result<_, Error>>()?;
+        Ok(detector)
     }
 }
 
@@ -340,6 +352,8 @@ struct HeldOutScores {
     images: Vec<HeldOut>,
     typical_pixel: f32,
     halved: Option<Halved>,
+    /// The images with the highest scores, the highest first.
+    highest: Vec<(usize, Scored)>,
 }
 
 /// Scores every image with a model that was fitted without its part of the set. Parts are runs of neighbouring files:
@@ -357,6 +371,7 @@ fn held_out(
     let mut scored = Vec::with_capacity(count);
     let mut medians = Vec::with_capacity(count);
     let mut of_halves = Vec::new();
+    let mut highest: Vec<(usize, Scored)> = Vec::new();
     let config_of_half = config_of_half(config, count);
     for fold in 0..config.folds {
         let part = fold * count / config.folds..(fold + 1) * count / config.folds;
@@ -372,10 +387,10 @@ fn held_out(
         for image in part.clone() {
             let judged = images.judge(image, &parts)?;
             let is_inside = |pixel: usize| unfitted.roi.is_none_or(|roi| roi.is_inside(pixel));
-            let pixels = judged.map.into_iter().enumerate();
+            let pixels = judged.map.iter().enumerate();
             let mut map: Vec<f32> = pixels
                 .filter(|(pixel, _)| is_inside(*pixel))
-                .map(|(_, value)| value)
+                .map(|(_, value)| *value)
                 .collect();
             let middle = map.len() / 2;
             medians.push(*map.select_nth_unstable_by(middle, f32::total_cmp).1);
@@ -384,6 +399,9 @@ fn held_out(
                 score: judged.score,
                 peak: map.into_iter().fold(f32::NEG_INFINITY, f32::max),
             });
+            let place = highest.partition_point(|(_, other)| other.score >= judged.score);
+            highest.insert(place, (image, judged));
+            highest.truncate(LOOKED_AT);
         }
         if let Some(config) = config_of_half.as_ref().filter(|_| of_halves.len() < HALVED) {
             let model = fit(&images.only(&half(&others), config)?, config, &mut |_| ())?;
@@ -401,6 +419,7 @@ fn held_out(
         images: scored,
         typical_pixel,
         halved: hygiene::halved(&of_all, &of_halves),
+        highest,
     })
 }
 

@@ -501,6 +501,49 @@ fn a_page_shows_the_good_parts_that_are_nearest_to_the_threshold() {
     assert!(all.is_sorted_by(|a, b| a >= b) && all[0] > all[23], "{all:?}");
 }
 
+/// A defect among the good parts stands first, with the map of a model that had not learnt from it.
+#[test]
+fn the_page_of_a_training_shows_the_oddest_good_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("good");
+    std::fs::create_dir(&good).unwrap();
+    for entry in std::fs::read_dir(factory().ring.join("train/good")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), good.join(entry.file_name())).unwrap();
+    }
+    let defect = simplenet_data::toy::CATEGORIES[2].defects[0];
+    std::fs::copy(factory().test(&format!("{defect}/000.png")), good.join("005b.png")).unwrap();
+    let (detector, page) = (folder.path().join("part.simplenet"), folder.path().join("page.html"));
+    let train = |page: &Path| {
+        simplenet(&[
+            "train".as_ref(),
+            good.as_ref(),
+            "--out".as_ref(),
+            detector.as_ref(),
+            "--page".as_ref(),
+            page.as_ref(),
+        ])
+    };
+    let out = train(&page);
+    assert!(out.status.success(), "{}", stderr(&out));
+    let text = std::fs::read_to_string(&page).unwrap();
+    let captions: Vec<&str> = text.split("<figcaption>").skip(1).collect();
+    assert_eq!(captions.len(), 12);
+    assert!(captions[0].contains("005b.png"), "{}", captions[0]);
+    assert_eq!(text.matches("data:image/jpeg").count(), 24);
+    // One dot for each of thirteen pictures.
+    assert_eq!(text.matches("<circle").count(), 13);
+
+    std::fs::remove_file(&detector).unwrap();
+    let out = train(&folder.path().join("nowhere/page.html"));
+    assert!(
+        !out.status.success() && stderr(&out).contains("--page"),
+        "{}",
+        stderr(&out)
+    );
+    assert!(!detector.exists());
+}
+
 #[test]
 fn a_detector_can_be_measured_and_inspected() {
     let detector = factory().detector.as_os_str();

@@ -74,6 +74,10 @@ pub(crate) struct Train {
     /// The detector file to write
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
+    /// An HTML page to write: what was found out about the good parts, and those of them that look least like the others, as models saw
+    /// them that had not learnt from them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) page: Option<PathBuf>,
     /// Labelled images to measure the detector on: good/ and one folder per defect, in this folder or in its folder test;
     /// nothing is learnt from them
     #[arg(long, value_name = "DIR")]

@@ -22,9 +22,11 @@ mod remark;
 mod rows;
 mod sizes;
 mod skipped;
+mod strips;
 mod threshold;
 mod thumbnails;
 mod train;
+mod train_page;
 mod watch;
 mod watch_log;
 

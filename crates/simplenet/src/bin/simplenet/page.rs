@@ -11,6 +11,7 @@ use simplenet_metrics::CurvePoint;
 
 use crate::evaluate::{absent, at_threshold, better, learnt_from, lines, percent, smallest, swapped};
 use crate::html::{escaped, figure, list, paragraph};
+use crate::strips::{Dot, strips};
 use crate::{html, thumbnails};
 
 /// Images under a heading that are shown; the others are listed.
@@ -20,12 +21,9 @@ const MOST_FOUND: usize = 12;
 /// What is drawn into the pictures.
 const LEGEND: &str = "beside each image is its anomaly map: marked pixels are crimson to violet, white lines go around the regions that \
                       were found. Blue lines go around the defect, where there is a mask of it.";
-/// Side of a curve's plot, and width of the strips.
+/// Side of a curve's plot.
 const SIDE: f64 = 260.0;
-const WIDE: f64 = 860.0;
 const MARGIN: f64 = 34.0;
-/// Height of one strip of scores.
-const STRIP: f64 = 26.0;
 
 /// The page of a report.
 pub(crate) fn html(title: &str, report: &TestReport, detector: &Detector, test: &[Sample]) -> String {
@@ -33,7 +31,7 @@ pub(crate) fn html(title: &str, report: &TestReport, detector: &Detector, test: 
     let _ = write!(
         page,
         "<h2>Scores</h2><div class=\"wide\">{}</div><h2>Curves</h2>",
-        strips(report)
+        dots(report)
     );
     let curves = &report.curves;
     let plots = [
@@ -99,41 +97,15 @@ fn table(report: &TestReport) -> String {
     table
 }
 
-/// One dot per image, a strip per kind, a line at the threshold.
-fn strips(report: &TestReport) -> String {
-    let mut kinds: Vec<&str> = report.images.iter().map(|image| image.defect.as_str()).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    let scores = report.images.iter().map(|image| f64::from(image.score));
-    let threshold = f64::from(report.threshold);
-    let low = scores.clone().fold(threshold, f64::min);
-    let high = scores.fold(threshold, f64::max);
-    let span = (high - low).max(f64::MIN_POSITIVE);
-    let left = 170.0;
-    let x = |score: f64| left + (score - low) / span * (WIDE - left - 10.0);
-    let height = STRIP * kinds.len() as f64;
-    let mut svg = format!("<svg width=\"{WIDE}\" height=\"{}\" role=\"img\">", height + 20.0);
-    for (row, kind) in kinds.iter().enumerate() {
-        let y = STRIP * (row as f64 + 0.5);
-        let _ = write!(svg, "<text x=\"0\" y=\"{}\">{}</text>", y + 4.0, escaped(kind));
-        for image in report.images.iter().filter(|image| image.defect == *kind) {
-            let color = if image.anomalous { "#cf222e" } else { "#0969da" };
-            let _ = write!(
-                svg,
-                "<circle cx=\"{:.1}\" cy=\"{y}\" r=\"4\" fill=\"{color}\" fill-opacity=\".5\"><title>{}: {:.4}</title></circle>",
-                x(f64::from(image.score)),
-                escaped(&image.file),
-                image.score
-            );
-        }
-    }
-    let _ = write!(
-        svg,
-        "<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"0\" y2=\"{height}\" stroke=\"#1b1f24\"/><text x=\"{0:.1}\" y=\"{1}\" text-anchor=\"middle\">threshold {threshold:.2}</text></svg>",
-        x(threshold),
-        height + 14.0
-    );
-    svg
+/// One dot per image, a strip per kind.
+fn dots(report: &TestReport) -> String {
+    let dots = report.images.iter().map(|image| Dot {
+        strip: &image.defect,
+        score: image.score,
+        is_odd: image.anomalous,
+        file: &image.file,
+    });
+    strips(dots.collect(), report.threshold)
 }
 
 fn curve(points: &[CurvePoint]) -> String {

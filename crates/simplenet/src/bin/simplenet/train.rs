@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
 use serde::Serialize;
-use simplenet::{Card, Detector, DetectorConfig, Method, Progress as Step, Source, TestReport};
+use simplenet::{Card, Detector, DetectorConfig, Method, Progress as Step, Source, TestReport, write_atomic};
 use simplenet_data::{Sample, folder};
 
 use crate::arguments::Train;
 use crate::output::Output;
 use crate::outputs::Outputs;
 use crate::progress::Progress;
-use crate::{Outcome, deeper, evaluate, inputs, inspect, options, remark};
+use crate::{Outcome, deeper, evaluate, inputs, inspect, options, remark, train_page};
 
 pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
     let start = Instant::now();
@@ -54,8 +54,18 @@ pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
     };
     let detector = detector.map_err(|error| anyhow!(options::explain(&error, square)))?;
     detector.save(&arguments.out)?;
-    for line in remark::lines(detector.card(), &detector.usual_geometry()?) {
-        output.say(&line);
+    let remarks = remark::lines(detector.card(), &detector.usual_geometry()?);
+    for line in &remarks {
+        output.say(line);
+    }
+    if let Some(page) = &arguments.page {
+        let title = format!(
+            "{} as it learnt from {}",
+            arguments.out.display(),
+            arguments.good.display()
+        );
+        let html = train_page::html(&title, &inspect::summary(&detector)?, &remarks, &detector);
+        write_atomic(page, html.as_bytes())?;
     }
     if (arguments.roi.is_some() || arguments.ignore.is_some()) && detector.judged_share() == 1.0 {
         output.say(
@@ -107,7 +117,11 @@ fn check_out(arguments: &Train, images: &[Source], test: &[Sample]) -> Result<()
     for path in others.into_iter().flatten().map(PathBuf::as_path).chain(masks) {
         outputs.keep(path, "the file");
     }
-    outputs.file("--out", &arguments.out)
+    outputs.file("--out", &arguments.out)?;
+    match &arguments.page {
+        Some(page) => outputs.file("--page", page),
+        None => Ok(()),
+    }
 }
 
 /// Refuses options that the method would ignore.
