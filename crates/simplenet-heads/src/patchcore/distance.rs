@@ -3,7 +3,13 @@
 //! ‖x − c‖² = ‖x‖² − 2 (x·c − ‖c‖²/2). The *closeness* in brackets comes out of a matrix product at hundreds of GFLOP/s, but
 //! its rounding errors are those of the norms and not of the distance. So it only filters: whatever could be nearest
 //! within [`tolerance`] is measured again by [`squared_distance`]. Results are therefore those of the plain loop over all
-//! pairs, to the last bit, whatever instruction set computes the product.
+//! pairs, to the last bit, whatever instruction set computes the product. And since it only filters, it may round its factors to
+//! bf16 where that is faster: a few more pairs are measured then.
+
+use rayon::prelude::*;
+use simplenet_kernels::engine::Precision;
+use simplenet_kernels::gemm::GemmError;
+use simplenet_kernels::isa::Isa;
 
 use crate::sums::sum_lanes;
 
@@ -24,8 +30,29 @@ pub(super) fn squared_norm(a: &[f32]) -> f32 {
 /// In units of 2⁻²⁴·(‖x‖² + ‖c‖²): the product contributes at most `dim`, because 2‖x‖‖c‖ ≤ ‖x‖² + ‖c‖²; the two norms and
 /// the distance, summed in 16 lanes, `dim`/16 + 17 and twice that; if both were centred before, 4. The rest of the
 /// allowance is for the few operations on the way.
-pub(super) fn tolerance(dim: usize, norms: f32) -> f32 {
-    (2 * dim + 96) as f32 * (f32::EPSILON / 2.0) * norms
+///
+/// Rounding both factors to bf16 changes a product of two numbers by less than (2·2⁻⁸ + 2⁻¹⁶) of it, and twice the sum of
+/// these by less than (2⁻⁷ + 2⁻¹⁶)·(‖x‖² + ‖c‖²). Instructions for bf16 also take what is below the smallest normal number
+/// for 0.
+pub(super) fn tolerance(dim: usize, norms: f32, precision: Precision) -> f32 {
+    let exact = (2 * dim + 96) as f32 * (f32::EPSILON / 2.0) * norms;
+    match precision {
+        Precision::F32 => exact,
+        Precision::Bf16 => exact + BF16 * norms + 4.0 * dim as f32 * f32::MIN_POSITIVE,
+    }
+}
+
+/// 2⁻⁷ + 2⁻¹⁶, and as much again as the second for the sum.
+const BF16: f32 = 1.0 / 128.0 + 1.0 / 32768.0;
+
+/// How the product is computed: in bf16 where that takes half the time or less.
+pub(super) fn fastest() -> Result<(Precision, Isa), GemmError> {
+    let isa = Isa::detect()?;
+    let precision = match isa >= Isa::Avx512Bf16 {
+        true => Precision::Bf16,
+        false => Precision::F32,
+    };
+    Ok((precision, isa))
 }
 
 /// The largest closeness `products[j] − half_norms[j]`. No value may be NaN.
@@ -43,4 +70,11 @@ pub(super) fn largest_closeness(products: &[f32], half_norms: &[f32]) -> f32 {
     last.map(|(product, half_norm)| product - half_norm)
         .chain(lanes)
         .fold(f32::NEG_INFINITY, larger)
+}
+
+/// Subtracts the same from all rows.
+pub(super) fn subtract(rows: &mut [f32], mean: &[f32]) {
+    rows.par_chunks_exact_mut(mean.len()).with_min_len(64).for_each(|row| {
+        row.iter_mut().zip(mean).for_each(|(x, mean)| *x -= mean);
+    });
 }

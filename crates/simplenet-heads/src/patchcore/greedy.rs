@@ -13,7 +13,8 @@ use std::collections::binary_heap::PeekMut;
 use rayon::prelude::*;
 use simplenet_kernels::gemm::{Accumulate, MatMut, MatRef, PackedB, gemm_packed};
 
-use super::distance::{largest_closeness, squared_distance, squared_norm, tolerance};
+use super::distance::{fastest, largest_closeness, squared_distance, squared_norm, subtract, tolerance};
+use super::mean_row;
 use crate::error::{Error, Result};
 use crate::head::count_rows;
 
@@ -67,6 +68,9 @@ enum Next {
 struct Selection<'a> {
     dim: usize,
     points: &'a [f32],
+    /// Of all points. Products are of differences from it, whose tolerance is smaller.
+    mean: Vec<f32>,
+    /// Of these differences.
     norms: Vec<f32>,
     bounds: Vec<f32>,
     /// Rows of the centres taken since the last time that all points caught up.
@@ -79,20 +83,26 @@ struct Selection<'a> {
     measured: usize,
     /// Products of some points with the batch.
     products: Vec<f32>,
+    /// These points' differences from the mean.
+    centered: Vec<f32>,
 }
 
 impl<'a> Selection<'a> {
     fn new(points: &'a [f32], dim: usize, bounds: Vec<f32>) -> Selection<'a> {
+        let mean = mean_row(points, dim);
+        let norm = |point: &[f32]| squared_distance(point, &mean);
         let mut selection = Selection {
             dim,
             points,
-            norms: points.par_chunks_exact(dim).map(squared_norm).collect(),
+            norms: points.par_chunks_exact(dim).map(norm).collect(),
+            mean,
             seen: vec![0; bounds.len()],
             bounds,
             batch: Vec::with_capacity(BATCH * dim),
             queue: BinaryHeap::new(),
             measured: 0,
             products: Vec::new(),
+            centered: Vec::new(),
         };
         selection.line_up();
         selection
@@ -138,8 +148,14 @@ impl<'a> Selection<'a> {
     fn catch_up(&mut self) -> Result<()> {
         let (dim, centers) = (self.dim, self.batch.len() / self.dim);
         let batch = &self.batch;
-        let packed = PackedB::new(MatRef::new(batch, centers, dim)?.t())?;
-        let half_norms: Vec<f32> = batch.chunks_exact(dim).map(|row| squared_norm(row) / 2.0).collect();
+        let mut centered_batch = batch.clone();
+        subtract(&mut centered_batch, &self.mean);
+        let (precision, isa) = fastest()?;
+        let packed = PackedB::with_isa(precision, isa, MatRef::new(&centered_batch, centers, dim)?.t())?;
+        let half_norms: Vec<f32> = centered_batch
+            .chunks_exact(dim)
+            .map(|row| squared_norm(row) / 2.0)
+            .collect();
         let largest_norm = 2.0 * half_norms.iter().copied().fold(0.0, f32::max);
         self.products
             .resize(POINTS_AT_ONCE.min(self.bounds.len()) * centers, 0.0);
@@ -151,8 +167,11 @@ impl<'a> Selection<'a> {
         for (points, (bounds, norms)) in blocks.zip(state) {
             let products = &mut self.products[..bounds.len() * centers];
             let out = MatMut::new(products, bounds.len(), centers)?;
+            self.centered.clear();
+            self.centered.extend_from_slice(points);
+            subtract(&mut self.centered, &self.mean);
             gemm_packed(
-                MatRef::new(points, bounds.len(), dim)?,
+                MatRef::new(&self.centered, bounds.len(), dim)?,
                 &packed,
                 out,
                 Accumulate::Overwrite,
@@ -164,7 +183,7 @@ impl<'a> Selection<'a> {
                 .zip(products.par_chunks_exact(centers))
                 .with_min_len(64)
                 .for_each(|(((bound, &norm), point), products)| {
-                    let slack = tolerance(dim, norm + largest_norm);
+                    let slack = tolerance(dim, norm + largest_norm, precision);
                     let floor = |bound: f32| (norm - bound - slack) / 2.0;
                     if largest_closeness(products, &half_norms) < floor(*bound) {
                         return;

@@ -14,11 +14,13 @@ fn neighbours_are_those_of_the_plain_search() {
         (701, 2100, 33, 1),
         (3, 1025, 400, 130),
     ] {
-        // Around the origin, and in two clusters so far apart that norms hide the distances inside of them.
-        for center in [0.0, 1000.0] {
+        // Around the origin, in two clusters so far apart that norms hide the distances inside of them, and so near 0 that a product
+        // of two coordinates is hardly a number that instructions for bf16 know.
+        for (center, scale) in [(0.0, 1.0), (1000.0, 1.0), (0.0, 2.0_f32.powi(-60))] {
             let clusters = |rows: usize, seed: u64| -> Vec<f32> {
                 let near = exact(rows * dim, center, seed).into_iter().enumerate();
                 near.map(|(i, x)| if i / dim % 2 == 0 { x } else { x - 2.0 * center })
+                    .map(|x| x * scale)
                     .collect()
             };
             let (vectors, asked) = (clusters(count, 1), clusters(queries, 2));
@@ -28,7 +30,10 @@ fn neighbours_are_those_of_the_plain_search() {
             for (query, found) in asked.chunks_exact(dim).zip(found.chunks_exact(wanted)) {
                 let found: Vec<(usize, f64)> = found.iter().map(|x| (x.index, f64::from(x.squared_distance))).collect();
                 let expected = plain_nearest(&vectors, dim, query, wanted);
-                assert_eq!(found, expected, "{queries} {count} {dim} {wanted} around {center}");
+                assert_eq!(
+                    found, expected,
+                    "{queries} {count} {dim} {wanted} around {center}, {scale:e}"
+                );
             }
         }
     }
