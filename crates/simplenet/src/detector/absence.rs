@@ -12,7 +12,7 @@
 use rayon::prelude::*;
 use simplenet_heads::patchcore::{NearestNeighbours, greedy_k_center};
 
-use super::card::AbsenceCard;
+use super::card::{AbsenceCard, Lacking};
 use super::settings::DetectorConfig;
 use super::training::Images;
 use crate::error::Error;
@@ -42,14 +42,22 @@ pub(super) struct Absence {
     unit: f32,
 }
 
+/// What a training finds out.
+pub(super) struct Fitted {
+    pub(super) absence: Absence,
+    pub(super) card: AbsenceCard,
+    /// Held-out images that lack too much by what nearly all others lack; those that lack the most first.
+    pub(super) lacking: Vec<Lacking>,
+}
+
 /// How far the nearest patch of an image is from each landmark, of those patches that were seen.
 #[derive(Debug, Clone)]
 pub(super) struct Profile(Vec<f32>);
 
 impl Absence {
-    /// From training images, and what those lack that were held out of each of `folds` parts. None where images are so much alike
-    /// that none lacks anything.
-    pub(super) fn fit(images: &Images, config: &DetectorConfig) -> Result<Option<(Absence, AbsenceCard)>, Error> {
+    /// From training images, and what those lack that were held out of each part. None where images are so much alike that none
+    /// lacks anything.
+    pub(super) fn fit(images: &Images, config: &DetectorConfig) -> Result<Option<Fitted>, Error> {
         let count = images.names.len();
         let mut absence = Absence {
             dim: images.learnt().dim(),
@@ -70,7 +78,7 @@ impl Absence {
             many => (0..PROFILES).map(|index| index * many / PROFILES).collect(),
         };
         let fold = |image: usize| ((image + 1) * config.folds - 1) / count;
-        let mut held_out: Vec<f32> = (0..count)
+        let held_out: Vec<f32> = (0..count)
             .into_par_iter()
             .map(|image| {
                 let others = kept.iter().filter(|&&other| fold(other) != fold(image));
@@ -78,20 +86,38 @@ impl Absence {
                 lacks.fold(f32::INFINITY, f32::min)
             })
             .collect();
-        held_out.sort_by(f32::total_cmp);
-        let highest = held_out[count - 1];
-        let nearly_all = held_out[(NEARLY_ALL * count as f64).ceil() as usize - 1];
-        absence.unit = (FACTOR * nearly_all).max(highest.next_up());
+        let mut sorted = held_out.clone();
+        sorted.sort_by(f32::total_cmp);
+        let (nearly_all, highest) = (
+            sorted[(NEARLY_ALL * count as f64).ceil() as usize - 1],
+            sorted[count - 1],
+        );
+        if nearly_all <= 0.0 || !highest.is_finite() {
+            return Ok(None);
+        }
+        let usual = FACTOR * nearly_all;
+        absence.unit = usual.max(highest.next_up());
         absence.profiles = kept
             .iter()
             .flat_map(|&image| profiles[image].0.iter().copied())
             .collect();
-        let card = AbsenceCard {
-            unit: absence.unit,
-            highest: highest / absence.unit,
-            limit: Some(1.0),
-        };
-        Ok((nearly_all > 0.0 && highest.is_finite()).then_some((absence, card)))
+        let named = held_out.iter().zip(&images.names).filter(|(lacks, _)| **lacks >= usual);
+        let mut lacking: Vec<Lacking> = named
+            .map(|(&lacks, file)| Lacking {
+                file: file.clone(),
+                absence: lacks / usual,
+            })
+            .collect();
+        lacking.sort_by(|a, b| b.absence.total_cmp(&a.absence));
+        Ok(Some(Fitted {
+            card: AbsenceCard {
+                unit: absence.unit,
+                highest: highest / absence.unit,
+                limit: Some(1.0),
+            },
+            absence,
+            lacking,
+        }))
     }
 
     /// As a file has it; None where the lengths do not fit or a value is not usable.

@@ -220,6 +220,9 @@ impl ThresholdCard {
 pub struct Hygiene {
     /// Held-out scores beyond Tukey's far-out fence: perhaps a defect among the good images. The highest first.
     pub suspects: Vec<Suspect>,
+    /// Images that lack what others show, by far: perhaps without the part. Those that lack the most first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacking: Vec<Lacking>,
     /// Pairs of files with the same content or nearly the same features.
     pub duplicates: Vec<Duplicate>,
     /// Whether the discriminator swung instead of settling.
@@ -236,6 +239,16 @@ pub struct Suspect {
     pub score: f32,
     /// The fence that it passes: third quartile + 3 × interquartile range.
     pub fence: f32,
+}
+
+/// A training image that lacks what others show.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Lacking {
+    /// Name of the file.
+    pub file: String,
+    /// What it lacks of the others, where 1 is 3.5 times what 95 % of the images stay below.
+    pub absence: f32,
 }
 
 /// Two training images that are the same, or nearly.

@@ -157,10 +157,14 @@ impl Detector {
             Method::Padim(_) => None,
             Method::SimpleNet | Method::PatchCore(_) => Absence::fit(&images, &config)?,
         };
-        let (absence, absence_card) = absence.unzip();
+        let (absence, absence_card, lacking) = match absence {
+            Some(fitted) => (Some(fitted.absence), Some(fitted.card), fitted.lacking),
+            None => (None, None, Vec::new()),
+        };
         let contract = |scores: Vec<f32>| Contract::new(&scores, config.max_false_reject, config.confident);
         let hygiene = Hygiene {
             suspects: hygiene::suspects(&held_out.images),
+            lacking,
             duplicates: hygiene::duplicates(&images, &Standardizer::fit(images.learnt())),
             oscillates: hygiene::oscillates(&training),
         };

@@ -91,6 +91,22 @@ fn a_picture_without_the_part_is_a_defect() {
     }
 }
 
+/// One among the good parts is named: by its score it is a good one, and from then on others like it would be.
+#[test]
+fn an_empty_picture_among_the_good_ones_is_named() {
+    let (folder, mut images) = good_parts();
+    let path = folder.path().join("07b.png");
+    picture(60, &[]).save(&path).unwrap();
+    images.insert(8, Source::File(path));
+    let detector = Detector::train(&images, &remembering(), |_| {}).unwrap();
+    let hygiene = &detector.card().hygiene;
+    assert!(hygiene.suspects.iter().all(|suspect| suspect.file != "07b.png"));
+    let [lacking] = &hygiene.lacking[..] else {
+        panic!("one picture, not {:?}", hygiene.lacking);
+    };
+    assert!(lacking.file == "07b.png" && lacking.absence > 1.0, "{lacking:?}");
+}
+
 /// Where the part lies outside of what is judged, it may be there or not. (What is near it may still look odd without it: a patch's
 /// features see farther than the patch.)
 #[test]

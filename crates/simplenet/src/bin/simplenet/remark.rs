@@ -56,6 +56,7 @@ pub(crate) fn lines(card: &Card, geometry: &Geometry) -> Vec<String> {
     }
     lines.extend(suspects(&card.hygiene));
     lines.extend(without_suspects(card));
+    lines.extend(lacking(&card.hygiene));
     lines.extend(duplicates(&card.hygiene.duplicates));
     lines.extend(more_pictures(&card.calibration));
     if card.hygiene.oscillates {
@@ -264,6 +265,17 @@ fn suspects(hygiene: &Hygiene) -> Vec<String> {
         )
     });
     capped(lines.collect(), "images that look unlike the others", "suspects")
+}
+
+/// Without the part a picture may have a low score, and be learnt as what a good one may look like.
+fn lacking(hygiene: &Hygiene) -> Vec<String> {
+    let lines = hygiene.lacking.iter().map(|image| {
+        format!(
+            "warning: {} lacks what the other good parts show ({:.1} times what is allowed); is the part there?",
+            image.file, image.absence
+        )
+    });
+    capped(lines.collect(), "images that lack what the others show", "lacking")
 }
 
 /// Where a detector has not seen enough good parts it finds new ones as odd as defects, and its threshold lies above both.
