@@ -462,6 +462,7 @@ mod tests {
         };
         let hygiene = Hygiene {
             suspects: (0..14).map(suspect).collect(),
+            lacking: Vec::new(),
             duplicates: Vec::new(),
             oscillates: false,
         };
