@@ -24,11 +24,12 @@ const LANDMARKS: usize = 128;
 const CANDIDATES: usize = 1 << 15;
 /// Profiles that are kept, evenly spaced over the images.
 const PROFILES: usize = 1024;
-/// An image is defective where it lacks so many times as much as nearly all held-out good ones do. Their largest value is below
-/// half of that in all sets that were looked at, and empty pictures of the same sets lie beyond it.
-const FACTOR: f32 = 3.5;
-/// Nearly all: this share of them.
-const NEARLY_ALL: f64 = 0.95;
+/// An image is defective where it lacks so many times as much as the median of held-out good ones. Few of these lack half of that in
+/// the sets that were looked at, and empty pictures of the same sets lie beyond it.
+const FACTOR: f32 = 5.0;
+/// And so many times as much as any of them. Where that decides, one of them is odd, or of a kind that there are few of, whose next one
+/// is no better known.
+const MARGIN: f32 = 1.5;
 
 /// What good images show.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +47,7 @@ pub(super) struct Absence {
 pub(super) struct Fitted {
     pub(super) absence: Absence,
     pub(super) card: AbsenceCard,
-    /// Held-out images that lack too much by what nearly all others lack; those that lack the most first.
+    /// Held-out images that lack so much that they decide what is too much; those that lack the most first.
     pub(super) lacking: Vec<Lacking>,
 }
 
@@ -88,27 +89,26 @@ impl Absence {
             .collect();
         let mut sorted = held_out.clone();
         sorted.sort_by(f32::total_cmp);
-        let (nearly_all, highest) = (
-            sorted[(NEARLY_ALL * count as f64).ceil() as usize - 1],
-            sorted[count - 1],
-        );
-        if nearly_all <= 0.0 || !highest.is_finite() {
+        let (median, highest) = (sorted[count / 2], sorted[count - 1]);
+        if median <= 0.0 || !highest.is_finite() {
             return Ok(None);
         }
-        let usual = FACTOR * nearly_all;
-        absence.unit = usual.max(highest.next_up());
+        absence.unit = (FACTOR * median).max(MARGIN * highest);
         absence.profiles = kept
             .iter()
             .flat_map(|&image| profiles[image].0.iter().copied())
             .collect();
-        let named = held_out.iter().zip(&images.names).filter(|(lacks, _)| **lacks >= usual);
+        let named = held_out
+            .iter()
+            .zip(&images.names)
+            .filter(|(lacks, _)| MARGIN * **lacks > FACTOR * median);
         let mut lacking: Vec<Lacking> = named
             .map(|(&lacks, file)| Lacking {
                 file: file.clone(),
-                absence: lacks / usual,
+                times_usual: lacks / median,
             })
             .collect();
-        lacking.sort_by(|a, b| b.absence.total_cmp(&a.absence));
+        lacking.sort_by(|a, b| b.times_usual.total_cmp(&a.times_usual));
         Ok(Some(Fitted {
             card: AbsenceCard {
                 unit: absence.unit,

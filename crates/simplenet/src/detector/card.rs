@@ -147,7 +147,7 @@ pub struct Calibration {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AbsenceCard {
-    /// What counts as 1: 3.5 times what 95 % of the held-out good images stay below, and more than any of them lacks.
+    /// What counts as 1: 5 times the median of what held-out good images lack, and 1.5 times what any of them does.
     pub unit: f32,
     /// The largest of them, in this unit.
     pub highest: f32,
@@ -247,8 +247,8 @@ pub struct Suspect {
 pub struct Lacking {
     /// Name of the file.
     pub file: String,
-    /// What it lacks of the others, where 1 is 3.5 times what 95 % of the images stay below.
-    pub absence: f32,
+    /// How many times as much as the median of all images; from 3.3 on it is named.
+    pub times_usual: f32,
 }
 
 /// Two training images that are the same, or nearly.

@@ -29,8 +29,8 @@ pub struct TestReport {
     pub min_defect_area: u64,
     /// Images that are good only because of that: their scores are at or above the threshold.
     pub too_small: usize,
-    /// Images that are defective for what is absent alone: their scores are below the threshold.
-    pub absent: usize,
+    /// Images that are called defective for what is absent alone: their scores are below the threshold.
+    pub absent: AbsentAlone,
     /// Verdicts on good images.
     pub good: Counted,
     /// Verdicts on defective images.
@@ -62,6 +62,15 @@ pub struct TestReport {
     /// What can be drawn.
     #[serde(skip)]
     pub curves: Curves,
+}
+
+/// How many images were called defective for what is absent alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct AbsentAlone {
+    /// Good ones.
+    pub good: usize,
+    /// Defective ones.
+    pub defects: usize,
 }
 
 /// Verdicts at the detector's threshold.
@@ -126,6 +135,8 @@ pub struct TestImage {
     pub anomalous: bool,
     /// Its score.
     pub score: f32,
+    /// Whether too much is absent, so that it was called defective whatever its score is.
+    pub is_absent: bool,
     /// Whether it was called defective.
     pub rejected: bool,
     /// Whether the same file was learnt from, as far as is known.
@@ -160,7 +171,7 @@ impl Detector {
             images: Vec::new(),
             maps: Vec::new(),
             too_small: 0,
-            absent: 0,
+            absent: AbsentAlone::default(),
             unreadable: Vec::new(),
             without_pixels: masks.why_not(),
         };
@@ -265,7 +276,7 @@ struct Seen<'a> {
     /// A map and a mask for each image; empty where there are no pixel metrics.
     maps: Vec<LabelledMap>,
     too_small: usize,
-    absent: usize,
+    absent: AbsentAlone,
     unreadable: Vec<Unreadable>,
     without_pixels: Option<String>,
 }
@@ -279,13 +290,18 @@ struct LabelledMap {
 impl Seen<'_> {
     fn add(&mut self, sample: &Sample, prediction: Prediction, sha256: &[u8; 32], mask: Option<Vec<bool>>) {
         self.too_small += usize::from(prediction.verdict == Verdict::Good && prediction.too_small > 0);
-        self.absent += usize::from(prediction.verdict == Verdict::Defect && prediction.score < prediction.threshold);
+        let alone = usize::from(prediction.is_absent && prediction.score < prediction.threshold);
+        match sample.anomalous {
+            true => self.absent.defects += alone,
+            false => self.absent.good += alone,
+        }
         self.images.push(TestImage {
             file: sample.source.to_string(),
             defect: sample.defect.clone(),
             size: [prediction.map.geometry.width, prediction.map.geometry.height],
             anomalous: sample.anomalous,
             score: prediction.score,
+            is_absent: prediction.is_absent,
             rejected: prediction.verdict == Verdict::Defect,
             learnt_from: self.detector.card.data.has_learnt(sha256) == Some(true),
         });

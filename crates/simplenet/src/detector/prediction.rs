@@ -30,6 +30,8 @@ pub struct Prediction {
     /// How much the image lacks of what good ones show, its own part or all of it, in units of what is too much; `None` where that
     /// is not measured.
     pub absence: Option<f32>,
+    /// Whether that is too much, and the image a defect whatever its score is.
+    pub is_absent: bool,
     /// The decision.
     pub verdict: Verdict,
     /// Where the defect is, the most anomalous region first; empty for a good image. Where too much is absent and the score is below
@@ -180,6 +182,7 @@ impl Decision {
             score,
             threshold: self.threshold,
             absence,
+            is_absent: lacks,
             verdict,
             regions,
             too_small,

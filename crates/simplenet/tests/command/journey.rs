@@ -265,7 +265,7 @@ fn the_threshold_can_be_shown_chosen_and_set() {
     assert!(inspected().contains("marked from 0.7500 on"), "{}", inspected());
     // What is absent is judged after training, and no longer where nobody wants it.
     assert!(
-        inspected().contains("a defect from 1.00 on (--max-absence)"),
+        inspected().contains("a defect from 1 on (--max-absence)"),
         "{}",
         inspected()
     );
@@ -276,7 +276,7 @@ fn the_threshold_can_be_shown_chosen_and_set() {
         inspected()
     );
     assert_eq!(threshold(&["--max-absence", "2.5"]), fixed);
-    assert!(inspected().contains("a defect from 2.50 on"), "{}", inspected());
+    assert!(inspected().contains("a defect from 2.5 on"), "{}", inspected());
     for wrong in ["none", "0"] {
         let out = simplenet(&[
             "threshold".as_ref(),

@@ -398,22 +398,16 @@ fn said_at(value: &str, area: &str, labels: &Path) -> [String; 2] {
 #[test]
 fn a_threshold_that_would_find_more_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let (labels, copy) = (folder.path().join("labels"), folder.path().join("copy.simplenet"));
+    let labels = folder.path().join("labels");
     lay_out(&labels);
-    let out = simplenet(&[
-        "threshold".as_ref(),
-        factory().detector.as_ref(),
-        "--from-test".as_ref(),
-        labels.as_ref(),
-        "--out".as_ref(),
-        copy.as_ref(),
-        "--json".as_ref(),
-    ]);
-    let best: Value = serde_json::from_str(&stdout(&out)).unwrap();
-    let best = best["from-test"]["threshold"].as_f64().unwrap();
+    let defect = labels.join("bad/0.png");
+    let out = simplenet(&["predict".as_ref(), factory().detector.as_ref(), defect.as_ref()]);
+    let best = crate::support::lines(&out)[0]["score"].as_f64().unwrap();
 
+    // Rounded down, so that who types it finds the defect.
+    let rounded = (best * 1e4).floor() / 1e4;
     let expected = format!(
-        "a threshold of {best:.4} would find 1 of 1 defects and reject 0 of 2 of these good parts (best F1); 2 good parts say little"
+        "a threshold of {rounded:.4} would find 1 of 1 defects and reject 0 of 2 of these good parts; 2 good parts say little"
     );
     let [said, page] = said_at("1e9", "0", &labels);
     assert!(said.contains(&format!("note: {expected}")), "{said}");
@@ -442,4 +436,81 @@ fn folders_that_are_swapped_are_asked_for() {
     let question = "ood parts score higher than defects (I-AUROC 0.0); are the folders swapped?";
     assert!(said.contains(&format!("warning: g{question}")), "{said}");
     assert!(page.contains(&format!("<p>G{question}")), "{page}");
+}
+
+/// Grey with a grain of its own for every picture, and two dark squares on it that lie a little elsewhere each time, if it has any.
+fn picture(seed: u32, has_part: bool) -> image::RgbImage {
+    let mut state = seed.wrapping_mul(747_796_405).wrapping_add(12345);
+    let (left, top) = (90 + seed * 7 % 13, 100 + seed * 5 % 11);
+    image::RgbImage::from_fn(256, 256, |x, y| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let is_in = |left: u32, top: u32| x.wrapping_sub(left) < 24 && y.wrapping_sub(top) < 24;
+        let is_part = has_part && (is_in(left, top) || is_in(left + 40, top + 10));
+        image::Rgb([if is_part { 30 } else { 150 } + (state >> 28) as u8; 3])
+    })
+}
+
+/// Empty pictures score lower than good parts and are rejected all the same: no threshold has to find them.
+#[test]
+fn what_is_absent_is_found_at_any_threshold() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("parts");
+    let labelled = folder.path().join("labelled");
+    for (place, first, count, has_part) in [
+        (&good, 0, 20, true),
+        (&labelled.join("good"), 100, 6, true),
+        (&labelled.join("empty"), 200, 6, false),
+    ] {
+        std::fs::create_dir_all(place).unwrap();
+        for index in first..first + count {
+            picture(index, has_part)
+                .save(place.join(format!("{index}.png")))
+                .unwrap();
+        }
+    }
+    let detector = folder.path().join("part.simplenet");
+    let run = |verb: &str, rest: &[&OsStr]| {
+        let arguments = [&[verb.as_ref(), detector.as_os_str()], rest].concat();
+        let out = simplenet(&arguments);
+        assert!(out.status.success(), "{}", stderr(&out));
+        out
+    };
+    let trained = simplenet(&["train".as_ref(), good.as_ref(), "--out".as_ref(), detector.as_ref()]);
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    let report = || -> serde_json::Value {
+        let out = run("evaluate", &[labelled.as_os_str(), "--json".as_ref()]);
+        serde_json::from_str(&stdout(&out)).unwrap()
+    };
+    let before = report();
+    assert_eq!(before["defects"], serde_json::json!({"images": 6, "rejected": 6}));
+    assert_eq!(before["good"]["rejected"], 0);
+    assert_eq!(before["absent"], serde_json::json!({"good": 0, "defects": 6}));
+    let text = stdout(&run("evaluate", &[labelled.as_os_str()]));
+    assert!(
+        text.contains("for what is absent (--max-absence): 6 defects, 0 good parts"),
+        "{text}"
+    );
+
+    let chosen = run("threshold", &["--from-test".as_ref(), labelled.as_os_str()]);
+    assert!(stderr(&chosen).contains("no other threshold"), "{}", stderr(&chosen));
+    assert_eq!(report()["threshold"], before["threshold"]);
+
+    let empty = run("predict", &[labelled.join("empty").as_os_str()]);
+    for line in crate::support::lines(&empty) {
+        assert_eq!(
+            (&line["verdict"], &line["absent"]),
+            (&"defect".into(), &true.into()),
+            "{line}"
+        );
+    }
+    // Good parts reach a limit that is so low, and none that is switched off.
+    let low = run("threshold", &["--max-absence".as_ref(), "0.01".as_ref()]);
+    assert!(
+        stderr(&low).contains("from 0.01 on a picture is a defect"),
+        "{}",
+        stderr(&low)
+    );
+    let off = run("threshold", &["--max-absence".as_ref(), "Off".as_ref()]);
+    assert!(stdout(&off).contains("what is absent is no defect"), "{}", stdout(&off));
+    assert_eq!(report()["defects"]["rejected"], 0);
 }

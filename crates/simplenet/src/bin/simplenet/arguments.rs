@@ -275,7 +275,7 @@ pub(crate) struct Threshold {
     #[arg(long, value_name = "PIXELS")]
     pub(crate) min_defect_area: Option<u64>,
     /// From which `absence` on an image is a defect whatever its score is: 1 after training, more is more tolerant, `off` is never
-    #[arg(long, value_name = "LIMIT", value_parser = max_absence)]
+    #[arg(long, value_name = "LIMIT", value_parser = max_absence, allow_negative_numbers = true)]
     pub(crate) max_absence: Option<MaxAbsence>,
     /// Write here instead of changing the file
     #[arg(long, value_name = "FILE")]
@@ -288,7 +288,7 @@ pub(crate) struct MaxAbsence(pub(crate) Option<f32>);
 
 fn max_absence(text: &str) -> Result<MaxAbsence, String> {
     match (text, text.parse::<f32>()) {
-        ("off", _) => Ok(MaxAbsence(None)),
+        (off, _) if off.eq_ignore_ascii_case("off") => Ok(MaxAbsence(None)),
         (_, Ok(limit)) => Ok(MaxAbsence(Some(limit))),
         (_, Err(_)) => Err("it is a number above 0, or `off`".into()),
     }

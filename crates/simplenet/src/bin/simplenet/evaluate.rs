@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use simplenet::detector::evaluation::{Curves, TestMetrics, TestReport};
+use simplenet::detector::evaluation::{AbsentAlone, Curves, TestMetrics, TestReport};
 use simplenet::{Detector, write_atomic};
 use simplenet_data::{Sample, folder};
 use simplenet_metrics::Confusion;
@@ -13,11 +13,13 @@ use crate::output::Output;
 use crate::outputs::Outputs;
 use crate::progress::Progress;
 use crate::sizes::OtherSizes;
-use crate::threshold::best_f1;
+use crate::threshold::{best_f1, score_or_absent};
 use crate::{Outcome, page, remark};
 
 /// Where the best F1 is higher by so much than that at the threshold, a person should know.
 const MUCH_BETTER: f64 = 0.05;
+/// A threshold that rejects more than one good part in so many is none to propose.
+const MOST_REJECTED: usize = 10;
 /// Of fewer good parts hardly anything follows for others.
 const FEW_GOOD: usize = 30;
 /// An AUROC that does not come about by chance where both kinds have so many pictures.
@@ -180,10 +182,10 @@ pub(crate) fn smallest(report: &TestReport) -> Option<String> {
 
 /// Images that no score would have rejected.
 pub(crate) fn absent(report: &TestReport) -> Option<String> {
-    (report.absent > 0).then(|| {
+    let AbsentAlone { good, defects } = report.absent;
+    (good + defects > 0).then(|| {
         format!(
-            "below the threshold and yet defective, for what is absent (--max-absence): {}",
-            report.absent
+            "below the threshold and rejected for what is absent (--max-absence): {defects} defects, {good} good parts"
         )
     })
 }
@@ -191,30 +193,39 @@ pub(crate) fn absent(report: &TestReport) -> Option<String> {
 /// What another threshold would do, where this one misses defects that score higher than good parts.
 pub(crate) fn better(report: &TestReport) -> Option<String> {
     let missed = report.defects.images - report.defects.rejected;
-    let gain = report.metrics.image_f1_max - report.f1.unwrap_or(0.0);
     // Where regions are too small another threshold may change nothing.
-    if missed == 0 || gain < MUCH_BETTER || report.too_small > 0 {
+    if missed == 0 || report.too_small > 0 {
         return None;
     }
     let (scores, anomalous): (Vec<f32>, Vec<bool>) = (report.images.iter())
-        .map(|image| (image.score, image.anomalous))
+        .map(|image| (score_or_absent(image.score, image.is_absent), image.anomalous))
         .unzip();
-    let (_, threshold) = best_f1(&scores, &anomalous).ok()??;
-    let at = Confusion::at(&scores, &anomalous, threshold).ok()?;
-    // Among few good parts even rejecting all of them has a high F1.
-    if 2 * at.false_positives as usize > report.good.images {
+    // Among many defects even rejecting most good parts has a high F1, and no line runs so.
+    let runs = |at: &Confusion| MOST_REJECTED * at.false_positives as usize <= report.good.images;
+    let (f1, threshold) = best_f1(&scores, &anomalous, runs).ok()??;
+    if f1 - report.f1.unwrap_or(0.0) < MUCH_BETTER {
         return None;
     }
+    let at = Confusion::at(&scores, &anomalous, threshold).ok()?;
     let or_less = if report.min_defect_area > 0 { "at most " } else { "" };
     let few = match report.good.images {
         images if images < FEW_GOOD => format!("; {images} good parts say little about others"),
         _ => String::new(),
     };
     Some(format!(
-        "a threshold of {threshold:.4} would find {or_less}{} of {} defects and reject {} of {} of these good parts (best F1){few}; \
-         `threshold --from-test` sets it",
-        at.true_positives, report.defects.images, at.false_positives, report.good.images
+        "a threshold of {:.4} would find {or_less}{} of {} defects and reject {} of {} of these good parts{few}; \
+         `threshold --value` sets one, `--from-test` the one with the best F1, however many it rejects",
+        rounded_down(threshold),
+        at.true_positives,
+        report.defects.images,
+        at.false_positives,
+        report.good.images
     ))
+}
+
+/// So that who types it finds what has just this score.
+fn rounded_down(threshold: f32) -> f64 {
+    (f64::from(threshold) * 1e4).floor() / 1e4
 }
 
 /// What to say where the scores are the wrong way round.

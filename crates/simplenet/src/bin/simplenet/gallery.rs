@@ -62,8 +62,8 @@ impl Gallery<'_> {
             Verdict::Good => (&mut self.good, "good"),
         };
         // What no score would have rejected stands before all: it is the whole picture that is wrong.
-        let is_absent = prediction.verdict == Verdict::Defect && score < prediction.threshold;
-        let (score, absent) = match prediction.absence.filter(|_| is_absent) {
+        let alone = prediction.is_absent && score < prediction.threshold;
+        let (score, absent) = match prediction.absence.filter(|_| alone) {
             Some(absence) => (f32::INFINITY, format!(" (absence {absence:.2})")),
             None => (score, String::new()),
         };
@@ -88,9 +88,13 @@ impl Gallery<'_> {
     pub(crate) fn html(&self, title: &str, counts: Counts, remarks: &[String]) -> String {
         let mut page = table(counts);
         page += &paragraph(&format!(
-            "from a score of {:.4} on an image is a defect. Beside each image is its anomaly map: marked pixels are crimson to violet, \
+            "from a score of {:.4} on{} an image is a defect. Beside each image is its anomaly map: marked pixels are crimson to violet, \
              white lines go around the regions that were found.",
-            self.detector.threshold()
+            self.detector.threshold(),
+            match self.detector.card().calibration.absence.and_then(|card| card.limit) {
+                Some(limit) => format!(", or where it lacks what good ones show (an absence of {limit:.2} and more),"),
+                None => String::new(),
+            }
         ));
         page.extend(remarks.iter().map(|remark| paragraph(remark)));
         let _ = write!(page, "<h2>Defects: {}</h2>{}", counts.defects, self.defects.html());

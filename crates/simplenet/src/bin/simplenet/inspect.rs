@@ -199,7 +199,7 @@ fn absence_text(calibration: &Calibration) -> String {
             highest,
             limit: Some(limit),
             ..
-        }) => format!("{highest:.2} at most in held-out pictures; a defect from {limit:.2} on (--max-absence)"),
+        }) => format!("{highest:.2} at most in held-out pictures; a defect from {limit} on (--max-absence)"),
         Some(AbsenceCard { highest, .. }) => {
             format!("{highest:.2} at most in held-out pictures; never a defect (--max-absence)")
         }
@@ -209,7 +209,14 @@ fn absence_text(calibration: &Calibration) -> String {
 
 /// The threshold, and what else decides.
 pub(crate) fn threshold_text(calibration: &Calibration) -> String {
-    let threshold = source_text(&calibration.threshold);
+    let mut threshold = source_text(&calibration.threshold);
+    match calibration.absence.map(|card| card.limit) {
+        None | Some(Some(1.0)) => {}
+        Some(Some(limit)) => {
+            threshold += &format!("; from an absence of {limit} on a picture is a defect too (--max-absence)")
+        }
+        Some(None) => threshold += "; what is absent is no defect (--max-absence)",
+    }
     match calibration.min_defect_area {
         0 => threshold,
         pixels => format!(

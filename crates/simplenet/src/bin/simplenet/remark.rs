@@ -128,6 +128,17 @@ pub(crate) fn rejected(detector: &Detector) -> Option<String> {
     })
 }
 
+/// What to say of a limit for what is absent that good parts reach.
+pub(crate) fn little_absent(detector: &Detector) -> Option<String> {
+    let card = detector.card().calibration.absence?;
+    let limit = card.limit.filter(|limit| *limit <= card.highest)?;
+    Some(format!(
+        "warning: good parts that were held out have an absence of up to {:.2}, and from {limit} on a picture is a defect\n\nhint: 1 is what \
+         training chose",
+        card.highest
+    ))
+}
+
 /// What to say of a threshold that a person has set so high that hardly anything is rejected.
 pub(crate) fn far_above(detector: &Detector) -> Option<String> {
     let Calibration {
@@ -139,7 +150,7 @@ pub(crate) fn far_above(detector: &Detector) -> Option<String> {
     let scores = Spread::of(held_out.iter().map(|image| image.score))?;
     scores.is_far_below(*threshold).then(|| {
         format!(
-            "warning: {threshold:.4} is far above all held-out scores of good parts (highest {:.4}): hardly anything is rejected\n\nhint: \
+            "warning: {threshold:.4} is far above all held-out scores of good parts (highest {:.4}): by its score hardly anything is rejected\n\nhint: \
              scores are those that `predict` reports",
             scores.highest
         )
@@ -271,8 +282,9 @@ fn suspects(hygiene: &Hygiene) -> Vec<String> {
 fn lacking(hygiene: &Hygiene) -> Vec<String> {
     let lines = hygiene.lacking.iter().map(|image| {
         format!(
-            "warning: {} lacks what the other good parts show ({:.1} times what is allowed); is the part there?",
-            image.file, image.absence
+            "warning: {} lacks what the other good parts show ({:.1} times as much as usual); is the part there? Until it is one of many or \
+             elsewhere, pictures without the part may pass",
+            image.file, image.times_usual
         )
     });
     capped(lines.collect(), "images that lack what the others show", "lacking")

@@ -32,6 +32,8 @@ enum Said<'a> {
         threshold: f32,
         #[serde(skip_serializing_if = "Option::is_none")]
         absence: Option<f32>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        absent: bool,
         size: [usize; 2],
         inspected: PixelBox,
         regions: &'a [Region],
@@ -63,6 +65,7 @@ pub(crate) fn line(file: String, judged: &Judged, picture_error: Option<String>)
             score: prediction.score,
             threshold: prediction.threshold,
             absence: prediction.absence.map(thousandths),
+            absent: prediction.is_absent,
             size: [prediction.map.geometry.width, prediction.map.geometry.height],
             inspected: prediction.map.geometry.inspected(),
             regions: &prediction.regions,

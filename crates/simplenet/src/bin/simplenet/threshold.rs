@@ -54,7 +54,13 @@ pub(crate) fn run(arguments: &Threshold, output: &Output) -> Result<Outcome> {
         detector.set_threshold(best)?;
     }
     let of_pixels = arguments.pixel_value.and_then(|_| remark::pixels(&detector));
-    let remarks = [remark::rejected(&detector), remark::far_above(&detector), of_pixels];
+    let of_absence = arguments.max_absence.and_then(|_| remark::little_absent(&detector));
+    let remarks = [
+        remark::rejected(&detector),
+        remark::far_above(&detector),
+        of_pixels,
+        of_absence,
+    ];
     for text in remarks.into_iter().flatten() {
         output.say(&text);
     }
@@ -88,6 +94,7 @@ fn check_target(arguments: &Threshold, detector: &Detector, target: &Path, test:
 /// The threshold with the best F1 on labelled images. Those without a region as large as a defect must be are good at any
 /// threshold; those that cannot be judged are named and left out.
 fn best(detector: &mut Detector, test: &[Sample], output: &Output, outcome: &mut Outcome) -> Result<ThresholdCard> {
+    let present = detector.threshold();
     // Below every score, so that the regions of all are known.
     detector.set_threshold(ThresholdCard::Fixed { threshold: f32::MIN })?;
     let (mut scores, mut anomalous, mut learnt_from) = (Vec::new(), Vec::new(), Vec::new());
@@ -107,7 +114,7 @@ fn best(detector: &mut Detector, test: &[Sample], output: &Output, outcome: &mut
                 learnt_from.push(sample.source.to_string());
             }
             scores.push(match prediction.verdict {
-                Verdict::Defect => prediction.score,
+                Verdict::Defect => score_or_absent(prediction.score, prediction.is_absent),
                 Verdict::Good => f32::NEG_INFINITY,
             });
             anomalous.push(sample.anomalous);
@@ -124,7 +131,15 @@ fn best(detector: &mut Detector, test: &[Sample], output: &Output, outcome: &mut
             anomalous.len()
         );
     }
-    let Some((f1, threshold)) = best_f1(&scores, &anomalous)? else {
+    let mut best = best_f1(&scores, &anomalous, |_| true)?;
+    let now = Confusion::at(&scores, &anomalous, present)?;
+    if let Some(f1) = now.f1().filter(|_| now.true_positives > 0)
+        && best.is_none_or(|(best, _)| best <= f1)
+    {
+        output.say("no other threshold has a higher F1 on these images");
+        best = Some((f1, present));
+    }
+    let Some((f1, threshold)) = best else {
         bail!(
             "no defective image has a region of at least {} pixels, so none is found at any threshold\n\nhint: choose a smaller --min-defect-area",
             detector.card().calibration.min_defect_area
@@ -146,16 +161,26 @@ fn best(detector: &mut Detector, test: &[Sample], output: &Output, outcome: &mut
     })
 }
 
-/// The highest F1 and its threshold, of equal ones the highest, which rejects the fewest; `None` where no defective image has a
-/// finite score.
-pub(crate) fn best_f1(scores: &[f32], anomalous: &[bool]) -> Result<Option<(f64, f32)>> {
+/// The score of an image; above every threshold where too much is absent.
+pub(crate) fn score_or_absent(score: f32, is_absent: bool) -> f32 {
+    if is_absent { f32::INFINITY } else { score }
+}
+
+/// The highest F1 among what is allowed and its threshold, of equal ones the highest, which rejects the fewest; `None` where no defective
+/// image that may be found has a finite score.
+pub(crate) fn best_f1(
+    scores: &[f32],
+    anomalous: &[bool],
+    allowed: impl Fn(&Confusion) -> bool,
+) -> Result<Option<(f64, f32)>> {
     // F1 is highest where a threshold just finds a defect.
     let labelled = scores.iter().zip(anomalous);
     let findable = labelled.filter(|(score, anomalous)| **anomalous && score.is_finite());
     let mut best: Option<(f64, f32)> = None;
     for (&threshold, _) in findable {
-        let f1 = Confusion::at(scores, anomalous, threshold)?.f1().unwrap_or(0.0);
-        if best.is_none_or(|best| (f1, threshold) > best) {
+        let at = Confusion::at(scores, anomalous, threshold)?;
+        let f1 = at.f1().unwrap_or(0.0);
+        if allowed(&at) && best.is_none_or(|best| (f1, threshold) > best) {
             best = Some((f1, threshold));
         }
     }
