@@ -28,24 +28,24 @@ pub(super) fn squared_norm(a: &[f32]) -> f32 {
 /// How far ‖x‖² − 2·closeness and [`squared_distance`] can lie apart for vectors whose squared norms sum up to `norms`.
 ///
 /// In units of 2⁻²⁴·(‖x‖² + ‖c‖²): the product contributes at most `dim`, because 2‖x‖‖c‖ ≤ ‖x‖² + ‖c‖²; the two norms and
-/// the distance, summed in 16 lanes, `dim`/16 + 17 and twice that; if both were centred before, 4. The rest of the
+/// the distance, summed in 16 lanes, at most `dim`/16 + 17 or 32 and twice that; if both were centred before, 4. The rest of the
 /// allowance is for the few operations on the way.
 ///
 /// Rounding both factors to bf16 changes a product of two numbers by less than (2·2⁻⁸ + 2⁻¹⁶) of it, and twice the sum of
-/// these by less than (2⁻⁷ + 2⁻¹⁶)·(‖x‖² + ‖c‖²). Instructions for bf16 also take what is below the smallest normal number
-/// for 0.
+/// these by less than (2⁻⁷ + 2⁻¹⁶)·(‖x‖² + ‖c‖²). What is below the smallest normal number loses digits, and instructions for bf16
+/// take it for 0.
 pub(super) fn tolerance(dim: usize, norms: f32, precision: Precision) -> f32 {
-    let exact = (2 * dim + 96) as f32 * (f32::EPSILON / 2.0) * norms;
+    let exact = (2 * dim + 96) as f32 * (f32::EPSILON / 2.0) * norms + 4.0 * dim as f32 * f32::MIN_POSITIVE;
     match precision {
         Precision::F32 => exact,
-        Precision::Bf16 => exact + BF16 * norms + 4.0 * dim as f32 * f32::MIN_POSITIVE,
+        Precision::Bf16 => exact + BF16 * norms,
     }
 }
 
 /// 2⁻⁷ + 2⁻¹⁶, and as much again as the second for the sum.
 const BF16: f32 = 1.0 / 128.0 + 1.0 / 32768.0;
 
-/// How the product is computed: in bf16 where that takes half the time or less.
+/// How the product is computed: in bf16 where there are instructions for it.
 pub(super) fn fastest() -> Result<(Precision, Isa), GemmError> {
     let isa = Isa::detect()?;
     let precision = match isa >= Isa::Avx512Bf16 {

@@ -120,7 +120,7 @@ impl Absence {
         }))
     }
 
-    /// As a file has it; None where the lengths do not fit or a value is not usable.
+    /// As a file has it; `None` where the lengths do not fit or a value is not usable.
     pub(super) fn from_parts(landmarks: Vec<f32>, profiles: Vec<f32>, dim: usize, unit: f32) -> Option<Absence> {
         let count = landmarks.len().checked_div(dim)?;
         let fits =
@@ -179,7 +179,11 @@ fn landmarks(images: &Images, config: &DetectorConfig) -> Result<Vec<f32>, Error
     let (bank, memory) = (images.learnt(), BankMemory::new(config.memory));
     let some = (CANDIDATES / bank.images()).clamp(1, bank.rows_per_image());
     let sampled = bank.sample(some, config.seed, memory.budget, &memory.spill)?;
-    let (dim, entries) = (bank.dim(), 0..sampled.images());
+    // Some of very many entries.
+    let (dim, entries) = (
+        bank.dim(),
+        (0..sampled.images()).step_by(sampled.images().div_ceil(CANDIDATES)),
+    );
     let candidates: Vec<f32> = entries.flat_map(|entry| sampled.image(entry).iter().copied()).collect();
     let bounds = vec![f32::INFINITY; candidates.len() / dim];
     let chosen = greedy_k_center(&candidates, dim, bounds, LANDMARKS)?;

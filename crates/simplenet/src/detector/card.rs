@@ -147,7 +147,8 @@ pub struct Calibration {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AbsenceCard {
-    /// What counts as 1: 5 times the median of what held-out good images lack, and 1.5 times what any of them does.
+    /// What counts as 1: 5 times the median of what held-out good images lack, or 1.5 times the most that any of them does, whichever is
+    /// more.
     pub unit: f32,
     /// The largest of them, in this unit.
     pub highest: f32,

@@ -225,6 +225,9 @@ impl Detector {
             Err(_) => None,
         };
         let absence = match metadata.card.calibration.absence {
+            Some(card) if card.limit.is_some_and(|limit| limit.is_nan() || limit <= 0.0) => {
+                return Err(wrong("its limit for what is absent is not positive".into()));
+            }
             Some(card) => {
                 let absence = absence(&file, pipeline.dim(), card.unit);
                 Some(absence.ok_or_else(|| wrong("what good images show is missing or damaged".into()))?)

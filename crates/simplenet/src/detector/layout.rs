@@ -175,10 +175,8 @@ pub(super) fn extract(
     let [height, width] = pipeline.grid();
     in_batches(pipeline, images, |inputs, jobs| {
         let rows = pipeline.features(inputs)?;
-        let squares = rows.chunks_exact(height * width * pipeline.dim()).zip(jobs);
-        squares
-            .into_iter()
-            .try_for_each(|(rows, &(image, tile))| each(rows, image, tile))
+        let mut squares = rows.chunks_exact(height * width * pipeline.dim()).zip(jobs);
+        squares.try_for_each(|(rows, &(image, tile))| each(rows, image, tile))
     })
 }
 

@@ -258,7 +258,8 @@ impl Detector {
                     "this detector does not measure what is absent\n\nhint: {}",
                     match self.model {
                         Model::Padim(_) => "`padim` knows where the part belongs, and has no need of it",
-                        Model::SimpleNet(_) | Model::PatchCore(_) => "train it again with this version of the program",
+                        Model::SimpleNet(_) | Model::PatchCore(_) =>
+                            "train it again with this version of the program, and with pictures that are not copies of each other",
                     }
                 )));
             }
@@ -294,8 +295,8 @@ impl Detector {
 impl Parts<'_> {
     /// The one way from images to scores and maps.
     fn score(&self, images: &[(&Rgb8, &Layout)]) -> Result<Vec<Scored>, Error> {
-        let (tiles, mut profiles) = self.score_squares(images)?;
-        let (mut tiles, mut profiles) = (tiles.into_iter(), profiles.drain(..));
+        let (tiles, profiles) = self.score_squares(images)?;
+        let (mut tiles, mut profiles) = (tiles.into_iter(), profiles.into_iter());
         images
             .iter()
             .map(|(_, layout)| {

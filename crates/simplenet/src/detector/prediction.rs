@@ -27,15 +27,14 @@ pub struct Prediction {
     pub score: f32,
     /// From here on a score is a defect.
     pub threshold: f32,
-    /// How much the image lacks of what good ones show, its own part or all of it, in units of what is too much; `None` where that
-    /// is not measured.
+    /// How much the image lacks of what good ones show, in units of what is too much; `None` where that is not measured.
     pub absence: Option<f32>,
     /// Whether that is too much, and the image a defect whatever its score is.
     pub is_absent: bool,
     /// The decision.
     pub verdict: Verdict,
-    /// Where the defect is, the most anomalous region first; empty for a good image. Where too much is absent and the score is below
-    /// the threshold, it is all that is judged.
+    /// Where the defect is, the most anomalous region first; empty for a good image. Where too much is absent and there is no
+    /// other region, because the score is below the threshold or all are too small, it is all that is judged.
     pub regions: Vec<Region>,
     /// How many regions more there would be, were they as large as a defect must be. Why an image whose score is at or
     /// above the threshold may be good.

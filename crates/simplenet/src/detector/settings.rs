@@ -42,9 +42,9 @@ pub struct DetectorConfig {
     pub confident: bool,
     /// A region with fewer source pixels is no defect.
     pub min_defect_area: u64,
-    /// A mask of the images' size: only its white part is judged.
+    /// A mask of the images' size: only its white part is judged and learnt from.
     pub roi: Option<PathBuf>,
-    /// A mask of the images' size: its white part is not judged.
+    /// A mask of the images' size: its white part is not judged and not learnt from.
     pub ignore: Option<PathBuf>,
     /// Weights of the backbone; `None` for those in this program.
     pub weights: Option<PathBuf>,

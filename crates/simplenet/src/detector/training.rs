@@ -37,8 +37,9 @@ const HALVED: usize = 60;
 /// Runs of neighbours that a set is halved by, as it is divided for held-out scores.
 const RUNS: usize = 8;
 
-/// Held-out images that are kept with their maps, for a person to look at.
+/// Held-out images that are kept with their maps, for a person to look at: at most so many, of no more than so many pixels together.
 const LOOKED_AT: usize = 12;
+const PIXELS_LOOKED_AT: usize = 1 << 24;
 
 /// How far training is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +75,7 @@ pub enum Progress {
 pub(super) struct Images {
     /// One entry per square.
     bank: Bank,
-    /// The patches in the region of interest, one entry per image, where models learn from these alone.
+    /// The patches in the region of interest, as many entries for every image, where models learn from these alone.
     inside: Option<Bank>,
     /// The first square of every image, and the number of all squares.
     starts: Vec<usize>,
@@ -178,7 +179,12 @@ impl Detector {
             absence: absence_card,
             held_out: held_out.images,
         };
-        let references = references(&images, &calibration.held_out, &unfitted.with(&model))?;
+        // Scored as every image will be.
+        let parts = Parts {
+            absence: absence.as_ref(),
+            ..unfitted.with(&model)
+        };
+        let references = references(&images, &calibration.held_out, &parts)?;
         let card = Card {
             version: env!("CARGO_PKG_VERSION").into(),
             data: images.data,
@@ -405,7 +411,13 @@ fn held_out(
             });
             let place = highest.partition_point(|(_, other)| other.score >= judged.score);
             highest.insert(place, (image, judged));
-            highest.truncate(LOOKED_AT);
+            let pixels = highest.iter().map(|(_, scored)| scored.map.len());
+            let together = pixels.scan(0, |sum, pixels| {
+                *sum += pixels;
+                Some(*sum)
+            });
+            let fit = together.take_while(|sum| *sum <= PIXELS_LOOKED_AT).count();
+            highest.truncate(fit.clamp(1, LOOKED_AT));
         }
         if let Some(config) = config_of_half.as_ref().filter(|_| of_halves.len() < HALVED) {
             let model = fit(&images.only(&half(&others), config)?, config, &mut |_| ())?;
@@ -459,25 +471,33 @@ impl Images {
             return Ok(());
         }
         let (memory, dim) = (BankMemory::new(config.memory), self.bank.dim());
-        let mut inside: Option<BankBuilder> = None;
+        let mut inside: Option<(BankBuilder, usize)> = None;
         for (image, layout) in self.layouts.iter().enumerate() {
             let squares = self.squares(image).enumerate();
             let rows: Vec<Vec<f32>> = squares
                 .map(|(tile, rows)| roi.judged_rows(layout, tile, rows, dim))
                 .collect();
             let rows = rows.concat();
-            // As many of every image: with a region of interest all have one shape.
-            let bank = match &mut inside {
-                Some(bank) => bank,
-                None => inside.insert(BankBuilder::new(dim, rows.len() / dim, memory.budget, &memory.spill)?),
+            // As many of every image: with a region of interest all have one shape. An entry is no larger than a square, so that a
+            // step of training is not either; some first patches may fill the last one.
+            let count = rows.len() / dim;
+            let entries = count.div_ceil(self.bank.rows_per_image());
+            let (bank, each) = match &mut inside {
+                Some(inside) => inside,
+                None => {
+                    let each = count.div_ceil(entries);
+                    let bank = BankBuilder::new(dim, each, memory.budget, &memory.spill)?;
+                    inside.insert((bank, each))
+                }
             };
-            bank.push(&rows)?;
+            let filled = rows.iter().chain(&rows).take(entries * *each * dim).copied();
+            bank.push(&filled.collect::<Vec<f32>>())?;
         }
-        self.inside = inside.map(BankBuilder::finish).transpose()?;
+        self.inside = inside.map(|(bank, _)| bank.finish()).transpose()?;
         Ok(())
     }
 
-    /// What models learn from: one entry per square, or per image.
+    /// What models learn from: one entry per square, or as many per image with a region of interest.
     pub(super) fn learnt(&self) -> &Bank {
         self.inside.as_ref().unwrap_or(&self.bank)
     }
@@ -485,7 +505,10 @@ impl Images {
     /// The entries of an image in [`Images::learnt`].
     pub(super) fn entries(&self, image: usize) -> Range<usize> {
         match self.inside {
-            Some(_) => image..image + 1,
+            Some(ref inside) => {
+                let each = inside.images() / self.names.len();
+                image * each..(image + 1) * each
+            }
             None => self.starts[image]..self.starts[image + 1],
         }
     }

@@ -427,7 +427,7 @@ fn folders_that_are_swapped_are_asked_for() {
     let defect = simplenet_data::toy::CATEGORIES[2].defects[1];
     for (from, to) in [(format!("{defect}/000.png"), "good"), ("good/000.png".into(), "bad")] {
         std::fs::create_dir(labels.path().join(to)).unwrap();
-        for index in 0..5 {
+        for index in 0..10 {
             let to = labels.path().join(to).join(format!("{index}.png"));
             std::fs::copy(factory().test(&from), to).unwrap();
         }

@@ -82,6 +82,23 @@ fn sign(bytes: &mut [u8]) {
     bytes[checksum].copy_from_slice(&digest);
 }
 
+/// A file that is whole, but does not say what good images show.
+#[test]
+fn unusable_landmarks_are_refused() {
+    let whole = detector().to_bytes().unwrap();
+    for value in [f32::NAN, f32::INFINITY] {
+        let mut bytes = whole.clone();
+        let profiles = place(&bytes, "absence.profiles");
+        bytes[profiles.start + 8..profiles.start + 12].copy_from_slice(&value.to_le_bytes());
+        sign(&mut bytes);
+        let message = refusal(&bytes);
+        assert!(
+            message.contains("what good images show is missing or damaged"),
+            "{message}"
+        );
+    }
+}
+
 /// A file that is whole, but whose head is another: the reference images notice.
 #[test]
 fn drift_is_refused_unless_it_is_allowed() {

@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::fs::File;
+use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -8,6 +10,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sha2::{Digest, Sha256};
 use simplenet::{Detector, LoadOptions, Method};
 use simplenet_backbone::{Arch, Precision, Stage};
+
+/// The most that is read of a detector file; the library refuses one as large.
+const LARGEST: u64 = (1 << 30) + 1;
 
 /// Heading of the options that every verb has.
 const EVERYWHERE: &str = "Options of every command";
@@ -92,10 +97,10 @@ pub(crate) struct Train {
     /// region is many times as large as the defect that it marks: choose from areas that `predict` has reported
     #[arg(long, value_name = "PIXELS", default_value_t = 0)]
     pub(crate) min_defect_area: u64,
-    /// A mask of the images' size: only its white part is judged
+    /// A mask of the images' size: only its white part is judged and learnt from
     #[arg(long, value_name = "FILE")]
     pub(crate) roi: Option<PathBuf>,
-    /// A mask of the images' size: its white part is not judged
+    /// A mask of the images' size: its white part is not judged and not learnt from
     #[arg(long, value_name = "FILE")]
     pub(crate) ignore: Option<PathBuf>,
     /// What is learnt from the features of the good parts; `patchcore` if not given
@@ -350,6 +355,22 @@ pub(crate) struct Manual {
 
 impl Model {
     pub(crate) fn load(&self) -> Result<Detector> {
+        self.check()?;
+        Ok(Detector::load(&self.path, &self.options())?)
+    }
+
+    /// Also what tells the file from other ones, and from the same with another threshold: the beginning of its SHA-256.
+    pub(crate) fn load_identified(&self) -> Result<(Detector, String)> {
+        self.check()?;
+        let mut bytes = Vec::new();
+        let file = File::open(&self.path).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes));
+        file.with_context(|| format!("cannot read {}", self.path.display()))?;
+        let detector = Detector::from_bytes(&bytes, &self.path, &self.options())?;
+        let digest: [u8; 32] = Sha256::digest(bytes).into();
+        Ok((detector, digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()))
+    }
+
+    fn check(&self) -> Result<()> {
         let path = self.path.display();
         if self.path.is_dir() {
             bail!("{path} is a folder and no detector\n\nhint: the file that `simplenet train` wrote comes first");
@@ -357,18 +378,14 @@ impl Model {
         if let Ok(false) = self.path.try_exists() {
             bail!("there is no detector {path}\n\nhint: `simplenet train FOLDER --out {path}` makes one");
         }
-        let options = LoadOptions {
-            weights: self.weights.clone(),
-            allow_drift: self.allow_drift,
-        };
-        Ok(Detector::load(&self.path, &options)?)
+        Ok(())
     }
 
-    /// What tells the file from other ones, also from the same with another threshold: the beginning of its SHA-256.
-    pub(crate) fn identity(&self) -> Result<String> {
-        let bytes = std::fs::read(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
-        let digest: [u8; 32] = Sha256::digest(bytes).into();
-        Ok(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+    fn options(&self) -> LoadOptions {
+        LoadOptions {
+            weights: self.weights.clone(),
+            allow_drift: self.allow_drift,
+        }
     }
 }
 

@@ -23,8 +23,8 @@ const MOST_REJECTED: usize = 10;
 /// Of fewer good parts hardly anything follows for others.
 const FEW_GOOD: usize = 30;
 /// An AUROC that does not come about by chance where both kinds have so many pictures.
-const REVERSED: f64 = 0.3;
-const ENOUGH: usize = 5;
+const REVERSED: f64 = 0.2;
+const ENOUGH: usize = 10;
 
 pub(crate) fn run(arguments: &Evaluate, output: &Output) -> Result<Outcome> {
     let detector = arguments.model.load()?;
@@ -206,20 +206,17 @@ pub(crate) fn better(report: &TestReport) -> Option<String> {
     if f1 - report.f1.unwrap_or(0.0) < MUCH_BETTER {
         return None;
     }
-    let at = Confusion::at(&scores, &anomalous, threshold).ok()?;
+    let threshold = rounded_down(threshold);
+    let at = Confusion::at(&scores, &anomalous, threshold as f32).ok()?;
     let or_less = if report.min_defect_area > 0 { "at most " } else { "" };
     let few = match report.good.images {
         images if images < FEW_GOOD => format!("; {images} good parts say little about others"),
         _ => String::new(),
     };
     Some(format!(
-        "a threshold of {:.4} would find {or_less}{} of {} defects and reject {} of {} of these good parts{few}; \
+        "a threshold of {threshold:.4} would find {or_less}{} of {} defects and reject {} of {} of these good parts{few}; \
          `threshold --value` sets one, `--from-test` the one with the best F1, however many it rejects",
-        rounded_down(threshold),
-        at.true_positives,
-        report.defects.images,
-        at.false_positives,
-        report.good.images
+        at.true_positives, report.defects.images, at.false_positives, report.good.images
     ))
 }
 

@@ -12,6 +12,7 @@ use simplenet_metrics::CurvePoint;
 use crate::evaluate::{absent, at_threshold, better, learnt_from, lines, percent, smallest, swapped};
 use crate::html::{escaped, figure, list, paragraph};
 use crate::strips::{Dot, strips};
+use crate::threshold::score_or_absent;
 use crate::{html, thumbnails};
 
 /// Images under a heading that are shown; the others are listed.
@@ -20,7 +21,7 @@ const MOST_PICTURES: usize = 48;
 const MOST_FOUND: usize = 12;
 /// What is drawn into the pictures.
 const LEGEND: &str = "beside each image is its anomaly map: marked pixels are crimson to violet, white lines go around the regions that \
-                      were found. Blue lines go around the defect, where there is a mask of it.";
+                      were found. Where it says absent, the image lacks what good ones show, and all of it is the region. Blue lines go around the defect, where there is a mask of it.";
 /// Side of a curve's plot.
 const SIDE: f64 = 260.0;
 const MARGIN: f64 = 34.0;
@@ -165,7 +166,8 @@ fn examples(report: &TestReport, detector: &Detector, test: &[Sample]) -> String
     if found.len() > MOST_FOUND {
         text += &paragraph(&format!("the {MOST_FOUND} with the lowest scores:"));
     }
-    found.sort_by(|a, b| a.score.total_cmp(&b.score));
+    let key = |image: &TestImage| score_or_absent(image.score, image.is_absent);
+    found.sort_by(|a, b| key(a).total_cmp(&key(b)));
     found.truncate(MOST_FOUND);
     text.extend(found.iter().map(pictures));
     for file in &report.unreadable {
@@ -178,5 +180,6 @@ fn examples(report: &TestReport, detector: &Detector, test: &[Sample]) -> String
 }
 
 fn caption(image: &TestImage) -> String {
-    format!("{}, {:.4}: {}", image.defect, image.score, image.file)
+    let absent = if image.is_absent { " (absent)" } else { "" };
+    format!("{}, {:.4}{absent}: {}", image.defect, image.score, image.file)
 }

@@ -9,7 +9,7 @@ use crate::predict::Judged;
 
 /// The first row of a table.
 pub(crate) const CSV_HEADER: &str =
-    "file,verdict,score,threshold,regions,too_small,x,y,width,height,area,absence,error";
+    "file,verdict,score,threshold,regions,too_small,x,y,width,height,area,error,absence";
 
 /// A line of output. Coordinates are pixels of the upright image.
 #[derive(Debug, Serialize)]
@@ -52,9 +52,9 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// What is absent is a rough measure.
+/// What is absent is a rough measure, but what is below a limit should not look as if it were there.
 fn thousandths(value: f32) -> f32 {
-    (value * 1e3).round() / 1e3
+    (value * 1e3).floor() / 1e3
 }
 
 /// The line of a file.
@@ -128,17 +128,16 @@ pub(crate) fn csv_row(file: &str, prediction: &Result<Prediction, Error>, pictur
         prediction.threshold,
         prediction.regions.len(),
         prediction.too_small,
+        quoted(picture_error.unwrap_or_default()),
         prediction
             .absence
-            .map(|absence| thousandths(absence).to_string())
-            .unwrap_or_default(),
-        quoted(picture_error.unwrap_or_default())
+            .map_or(String::new(), |absence| thousandths(absence).to_string())
     )
 }
 
 /// The row of a name behind which there was nothing to judge.
 pub(crate) fn failed_csv_row(file: &str, error: &str) -> String {
-    format!("{},,,,,,,,,,,,{}", quoted(file), quoted(error))
+    format!("{},,,,,,,,,,,{},", quoted(file), quoted(error))
 }
 
 /// A field of a CSV file (RFC 4180).

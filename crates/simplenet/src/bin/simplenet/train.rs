@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
 use serde::Serialize;
-use simplenet::{Card, Detector, DetectorConfig, Method, Progress as Step, Source, TestReport, write_atomic};
+use simplenet::{Card, Detector, DetectorConfig, Method, Model, Progress as Step, Source, TestReport, write_atomic};
 use simplenet_data::{Sample, folder};
 
 use crate::arguments::Train;
@@ -54,7 +54,17 @@ pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
     };
     let detector = detector.map_err(|error| anyhow!(options::explain(&error, square)))?;
     detector.save(&arguments.out)?;
-    let remarks = remark::lines(detector.card(), &detector.usual_geometry()?);
+    let mut remarks = remark::lines(detector.card(), &detector.usual_geometry()?);
+    if (arguments.roi.is_some() || arguments.ignore.is_some()) && detector.judged_share() == 1.0 {
+        remarks.push(
+            "warning: the masks leave all of the picture to be judged\n\nhint: of a mask the brightness counts, from 128 on as white, and \
+             not the transparency"
+                .into(),
+        );
+    }
+    if detector.card().calibration.absence.is_none() && !matches!(detector.model(), Model::Padim(_)) {
+        remarks.push("note: so many pictures are copies of each other that what is absent is not measured".into());
+    }
     for line in &remarks {
         output.say(line);
     }
@@ -66,12 +76,6 @@ pub(crate) fn run(arguments: Train, output: &Output) -> Result<Outcome> {
         );
         let html = train_page::html(&title, &inspect::summary(&detector)?, &remarks, &detector);
         write_atomic(page, html.as_bytes())?;
-    }
-    if (arguments.roi.is_some() || arguments.ignore.is_some()) && detector.judged_share() == 1.0 {
-        output.say(
-            "warning: the masks leave all of the picture to be judged\n\nhint: of a mask the brightness counts, from 128 on as white, and \
-             not the transparency",
-        );
     }
     output.say(&format!(
         "wrote {} in {:.1} s",

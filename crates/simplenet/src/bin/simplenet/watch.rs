@@ -55,7 +55,7 @@ struct Ready {
 }
 
 pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
-    let detector = arguments.model.load()?;
+    let (detector, model) = arguments.model.load_identified()?;
     let times = [("--interval", arguments.interval), ("--settle", arguments.settle)];
     let [interval, settle] = times.map(|(name, seconds)| {
         Duration::try_from_secs_f64(seconds)
@@ -70,7 +70,6 @@ pub(crate) fn run(arguments: &Watch, output: &Output) -> Result<Outcome> {
     outputs::make("--out", &arguments.out)?;
     pictures.outputs.folders(folders)?;
     let _lock = lock(&arguments.out)?;
-    let model = arguments.model.identity()?;
     let mut station = Station {
         log: Log::open(&arguments.out.join("judged.jsonl"), &model)?,
         shift: ShiftAlarm::new(&detector),
