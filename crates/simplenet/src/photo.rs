@@ -78,3 +78,8 @@ fn turn(image: Rgb8, orientation: Orientation) -> Result<Rgb8, Error> {
     let (width, height) = (turned.width() as usize, turned.height() as usize);
     Ok(Rgb8::new(width, height, turned.into_rgb8().into_raw())?)
 }
+
+/// As `sha256sum` writes it.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -18,14 +18,14 @@ use super::training::Images;
 use crate::error::Error;
 use crate::pipeline::BankMemory;
 
-/// Landmarks, of which a part of a tenth of the picture's width still gets some.
+/// Landmarks. What is unlike all others comes first, so a small part on a large ground gets more of them than its size.
 const LANDMARKS: usize = 128;
 /// Patches that they are chosen among.
 const CANDIDATES: usize = 1 << 15;
 /// Profiles that are kept, evenly spaced over the images.
 const PROFILES: usize = 1024;
-/// An image is defective where it lacks so many times as much as the median of held-out good ones. Few of these lack half of that in
-/// the sets that were looked at, and empty pictures of the same sets lie beyond it.
+/// An image is defective where it lacks so many times as much as the median of held-out good ones. In the sets of
+/// results/detector/absence.csv other good ones lack less than half of that, and empty pictures lie beyond it.
 const FACTOR: f32 = 5.0;
 /// And so many times as much as any of them. Where that decides, one of them is odd, or of a kind that there are few of, whose next one
 /// is no better known.
@@ -56,7 +56,7 @@ pub(super) struct Fitted {
 pub(super) struct Profile(Vec<f32>);
 
 impl Absence {
-    /// From training images, and what those lack that were held out of each part. None where images are so much alike that none
+    /// From training images, and what those lack that were held out of each part. `None` where images are so much alike that none
     /// lacks anything.
     pub(super) fn fit(images: &Images, config: &DetectorConfig) -> Result<Option<Fitted>, Error> {
         let count = images.names.len();

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use simplenet_backbone::Arch;
 
 use super::calibration::Contract;
-use super::training::hex;
+use crate::photo::hex;
 
 /// What a detector was made of and what came out: everything that `simplenet inspect` prints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -23,7 +23,7 @@ use super::settings::DetectorConfig;
 use super::{Detector, Parts, Scored, auto_stop, hygiene, memory};
 use crate::error::Error;
 use crate::method::{Method, Model};
-use crate::photo::Photo;
+use crate::photo::{Photo, hex};
 use crate::pipeline::{BankMemory, Pipeline};
 
 /// Images that are decoded and extracted at once.
@@ -607,8 +607,4 @@ fn file_name(source: &Source) -> String {
     };
     let name = path.file_name().map(Path::new).unwrap_or(path);
     name.display().to_string()
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,7 +3,7 @@
 use simplenet::detector::PixelBox;
 use simplenet::{Detector, DetectorConfig, LoadOptions, Method, Rgb8, Source, Verdict};
 
-use crate::support::{picture, with};
+use crate::support::{picture, saved, with};
 
 /// Two dark squares that lie a little elsewhere in every picture.
 fn part(index: u32) -> image::RgbImage {
@@ -18,14 +18,7 @@ fn rgb(picture: image::RgbImage) -> Rgb8 {
 
 /// A folder with twenty pictures of the part.
 fn good_parts() -> (tempfile::TempDir, Vec<Source>) {
-    let folder = tempfile::tempdir().unwrap();
-    let images = (0..20).map(|index| {
-        let path = folder.path().join(format!("{index:02}.png"));
-        part(index).save(&path).unwrap();
-        Source::File(path)
-    });
-    let images = images.collect();
-    (folder, images)
+    saved((0..20).map(part))
 }
 
 /// PatchCore as a user has it, with memory enough for every picture, but two held-out models.
@@ -148,14 +141,7 @@ fn padim_needs_no_such_thing() {
 /// Copies of one picture lack nothing of one another, and so nothing is too much.
 #[test]
 fn copies_of_one_picture_give_no_limit() {
-    let folder = tempfile::tempdir().unwrap();
-    let images: Vec<Source> = (0..6)
-        .map(|index| {
-            let path = folder.path().join(format!("{index}.png"));
-            part(0).save(&path).unwrap();
-            Source::File(path)
-        })
-        .collect();
+    let (_folder, images) = saved((0..6).map(|_| part(0)));
     let detector = Detector::train(&images, &remembering(), |_| {}).unwrap();
     assert_eq!(detector.card().calibration.absence, None);
     assert_eq!(detector.predict(&rgb(part(0))).unwrap().absence, None);

@@ -1,9 +1,9 @@
 //! A region of interest decides what is learnt, and not only what is judged.
 
 use simplenet::detector::AnomalyMap;
-use simplenet::{Detector, DetectorConfig, LoadOptions, Method, Rgb8, Source, Verdict};
+use simplenet::{Detector, DetectorConfig, LoadOptions, Method, Rgb8, Verdict};
 
-use crate::support::{picture, with};
+use crate::support::{picture, saved, with};
 
 /// Where the map is highest: column and row.
 fn summit(map: &AnomalyMap) -> (usize, usize) {
@@ -15,15 +15,10 @@ fn summit(map: &AnomalyMap) -> (usize, usize) {
 /// Labels on the right half have spots. The left half has none, and one there is a defect, whatever the right half looks like.
 #[test]
 fn what_lies_outside_excuses_nothing_inside() {
-    let folder = tempfile::tempdir().unwrap();
-    let images: Vec<Source> = (0..12)
-        .map(|index| {
-            let path = folder.path().join(format!("{index:02}.png"));
-            let spots = [[150 + 3 * index, 20 + 16 * index], [220 - 4 * index, 200 - 11 * index]];
-            picture(index, &spots).save(&path).unwrap();
-            Source::File(path)
-        })
-        .collect();
+    let (folder, images) = saved((0..12).map(|index| {
+        let spots = [[150 + 3 * index, 20 + 16 * index], [220 - 4 * index, 200 - 11 * index]];
+        picture(index, &spots)
+    }));
     let roi = folder.path().join("roi.png");
     let left = image::GrayImage::from_fn(256, 256, |x, _| image::Luma([if x < 128 { 255 } else { 0 }]));
     left.save(&roi).unwrap();

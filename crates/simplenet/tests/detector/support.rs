@@ -56,3 +56,15 @@ pub(crate) fn picture(seed: u32, spots: &[[u32; 2]]) -> image::RgbImage {
         image::Rgb([base + grain; 3])
     })
 }
+
+/// Pictures in a folder of their own, by number.
+pub(crate) fn saved(pictures: impl Iterator<Item = image::RgbImage>) -> (tempfile::TempDir, Vec<Source>) {
+    let folder = tempfile::tempdir().expect("the system has a folder for temporary files");
+    let images = pictures.enumerate().map(|(index, picture)| {
+        let path = folder.path().join(format!("{index:02}.png"));
+        picture.save(&path).expect("it can be written");
+        Source::File(path)
+    });
+    let images = images.collect();
+    (folder, images)
+}

@@ -2,7 +2,7 @@ use image::RgbImage;
 use simplenet::{Detector, DetectorConfig, LoadOptions, Method, Region, Rgb8, Source, Verdict};
 use simplenet_data::toy::{CATEGORIES, Shot, render};
 
-use crate::support::with;
+use crate::support::{saved, with};
 
 /// Twice as wide as high: two photographs of a material side by side.
 fn wide(index: usize) -> RgbImage {
@@ -29,14 +29,7 @@ fn config() -> DetectorConfig {
 }
 
 fn folder() -> (tempfile::TempDir, Vec<Source>) {
-    let folder = tempfile::tempdir().unwrap();
-    let images = (0..5).map(|index| {
-        let path = folder.path().join(format!("{index}.png"));
-        wide(index).save(&path).unwrap();
-        Source::File(path)
-    });
-    let images = images.collect();
-    (folder, images)
+    saved((0..5).map(wide))
 }
 
 /// The whole picture is judged, and a defect in its last corner is found there.
