@@ -41,4 +41,4 @@ pub use extractor::{DeviceExtractor, Embedding, Extractor, FeatureConfig};
 #[cfg(feature = "cuda")]
 pub use gpu::GpuExtractor;
 pub use simplenet_kernels::engine::Precision;
-pub use simplenet_kernels::patch::{Layer, Rows};
+pub use simplenet_kernels::patch::{Layer, Rows, join};

@@ -18,7 +18,7 @@ mod mean;
 
 use thiserror::Error;
 
-pub use self::layers::{Layer, Multiplied, Scratch, multiply_and_reduce};
+pub use self::layers::{Layer, Multiplied, Scratch, join, multiply_and_reduce};
 
 use crate::engine::FeatureMap;
 use crate::gemm::GemmError;
@@ -78,6 +78,16 @@ pub enum PatchError {
     /// A matrix is not for its map.
     #[error(transparent)]
     Gemm(#[from] GemmError),
+    /// A layer does not fit its columns of the row.
+    #[error("layer {map} has {channels} channels and columns {columns:?}")]
+    Columns {
+        /// Which of the layers, from 0.
+        map: usize,
+        /// Of the row.
+        columns: std::ops::Range<usize>,
+        /// Of the layer.
+        channels: usize,
+    },
     /// Images that are not there.
     #[error("images {images:?} of {n}")]
     Image {

@@ -6,7 +6,9 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use simplenet_kernels::engine::FeatureMap;
 use simplenet_kernels::gemm::{GemmError, MatRef, PackedB};
-use simplenet_kernels::patch::{Multiplied, PatchError, Rows, Scratch, code_embed, mean_embed, multiply_and_reduce};
+use simplenet_kernels::patch::{
+    Multiplied, PatchError, Rows, Scratch, code_embed, code_layers, join, mean_embed, mean_layers, multiply_and_reduce,
+};
 use simplenet_kernels::patch_candle;
 
 /// Pseudo-random values in [-1, 1) that need no generator.
@@ -261,6 +263,50 @@ fn matrix(rows: usize, cols: usize, seed: u32) -> (Vec<f32>, PackedB<f32>) {
     let plain = values(rows * cols, seed);
     let packed = PackedB::new(MatRef::new(&plain, rows, cols).unwrap()).unwrap();
     (plain, packed)
+}
+
+#[test]
+fn joined_layers_are_the_embedding() {
+    for (n, sides, patch) in [
+        (1, [(3, 5), (3, 5)], 1),
+        (2, [(7, 4), (2, 3)], 3),
+        (1, [(6, 9), (5, 11)], 5),
+    ] {
+        let channels = [5, 19];
+        let maps: Vec<FeatureMap> = (sides.iter().zip(channels))
+            .map(|(&(h, w), c)| map(n, h, w, c, c as u32))
+            .collect();
+        let maps: Vec<&FeatureMap> = maps.iter().collect();
+        let joined = join(&mean_layers(&maps, patch).unwrap()).unwrap();
+        assert_eq!(joined, mean_embed(&maps, patch).unwrap(), "{sides:?}");
+        // 11 and 13 values of each layer, pooled to 20: some columns are of both layers.
+        for (pretrain, target) in [(11, 20), (13, 7)] {
+            let layers = code_layers(&maps, patch, pretrain, target).unwrap();
+            let (joined, expected) = (
+                join(&layers).unwrap(),
+                code_embed(&maps, patch, pretrain, target).unwrap(),
+            );
+            assert_eq!(
+                [joined.n, joined.h, joined.w, joined.dim],
+                [n, sides[0].0, sides[0].1, target]
+            );
+            assert_close(&joined.data, &expected.data, 1e-6);
+        }
+    }
+}
+
+#[test]
+fn layers_that_do_not_fit_are_not_joined() {
+    let fitting = map(1, 3, 4, 5, 1);
+    let mut layers = mean_layers(&[&fitting], 3).unwrap();
+    layers[0].columns = 0..4;
+    let refused = PatchError::Columns {
+        map: 0,
+        columns: 0..4,
+        channels: 5,
+    };
+    assert_eq!(join(&layers).unwrap_err(), refused);
+    assert_eq!(join(&[]).unwrap_err(), PatchError::NoMaps);
 }
 
 /// What [`multiply_and_reduce`] makes of the sums in these tests: positions and columns count differently.

@@ -1,11 +1,12 @@
 //! From files to patch features.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "cuda")]
 use simplenet_backbone::GpuExtractor;
-use simplenet_backbone::{Backbone, Extractor, Layer, Precision};
+use simplenet_backbone::{Backbone, BackboneError, Extractor, Layer, Precision, join};
 use simplenet_data::{Preprocess, Sample, load_images};
 #[cfg(feature = "cuda")]
 use simplenet_heads::cuda::DeviceBank;
@@ -43,6 +44,19 @@ pub enum Features {
     Rows(Vec<f32>),
     /// Every stage on its own grid, `[images, rows, columns, channels]` each; the first one's is the patch grid.
     Layers(Vec<Layer>),
+}
+
+impl Features {
+    /// One row per patch, whatever was scored: stages are joined here where they were not.
+    ///
+    /// # Errors
+    /// [`Error::Backbone`] where stages do not fit one another.
+    pub fn rows(&self) -> Result<Cow<'_, [f32]>, Error> {
+        Ok(match self {
+            Features::Rows(rows) => Cow::Borrowed(rows),
+            Features::Layers(layers) => Cow::Owned(join(layers).map_err(BackboneError::from)?.data),
+        })
+    }
 }
 
 /// How much memory a bank may take, and where it goes beyond that.

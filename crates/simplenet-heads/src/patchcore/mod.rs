@@ -38,6 +38,7 @@ mod coreset;
 mod distance;
 mod file;
 mod greedy;
+mod landmarks;
 mod neighbours;
 
 use rayon::prelude::*;
@@ -45,6 +46,7 @@ use rayon::prelude::*;
 pub use self::config::{Coreset, Distance, PatchCoreConfig, Reweight, Sampler, Scoring};
 pub use self::coreset::coreset_rows;
 pub use self::greedy::greedy_k_center;
+pub use self::landmarks::Landmarks;
 pub use self::neighbours::{NearestNeighbours, Neighbour};
 use crate::bank::Bank;
 use crate::error::{Error, Result};

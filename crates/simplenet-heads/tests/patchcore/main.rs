@@ -5,6 +5,7 @@
 
 mod coreset;
 mod detector;
+mod landmarks;
 mod neighbours;
 mod plain;
 #[path = "../reference/mod.rs"]

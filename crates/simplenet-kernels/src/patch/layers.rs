@@ -4,8 +4,10 @@
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rayon::prelude::*;
+
 use super::bilinear::{Resize, add_lerp};
-use super::{PatchError, check};
+use super::{PatchError, Rows, check};
 use crate::engine::{FeatureMap, Team};
 use crate::gemm::{Accumulate, GemmError, MatMut, MatRef, PackedB, gemm_packed_alone};
 use crate::isa::Isa;
@@ -137,6 +139,55 @@ pub fn multiply_and_reduce(
         deeper.into_iter().for_each(|(product, _)| scratch.give_back(product));
         Ok(values)
     })
+}
+
+/// The rows that the layers sum up to, each resized to the first one's grid: what [`mean_embed`](super::mean_embed) makes of the maps
+/// that [`mean_layers`](super::mean_layers) made these of, to the bit, and [`code_embed`](super::code_embed) to rounding.
+///
+/// # Errors
+/// [`PatchError::NoMaps`], [`PatchError::EmptyMap`], [`PatchError::Length`], [`PatchError::Batch`]; [`PatchError::Columns`] where a layer has
+/// other columns than channels.
+pub fn join(layers: &[Layer]) -> Result<Rows, PatchError> {
+    check(&layers.iter().map(|layer| &layer.share).collect::<Vec<_>>(), 1)?;
+    for (map, Layer { share, columns }) in layers.iter().enumerate() {
+        if columns.len() != share.c {
+            let (columns, channels) = (columns.clone(), share.c);
+            return Err(PatchError::Columns { map, columns, channels });
+        }
+    }
+    let &FeatureMap { n, h, w, .. } = &layers[0].share;
+    let dim = layers.iter().map(|layer| layer.columns.end).max().unwrap_or(0);
+    let resizes: Vec<Option<Resize>> = (layers.iter().map(|layer| &layer.share))
+        .map(|map| ((map.h, map.w) != (h, w)).then(|| Resize::new([map.h, map.w, map.c], [h, w])))
+        .collect();
+    let isa = Isa::detect().unwrap_or(Isa::Portable);
+    let mut data = vec![0.0; n * h * w * dim];
+    let lines = data.par_chunks_mut(w * dim).enumerate();
+    lines.for_each_init(Vec::new, |between, (line, out)| {
+        on_vectors(
+            isa,
+            #[inline(always)]
+            || {
+                for (Layer { share, columns }, resize) in layers.iter().zip(&resizes) {
+                    match resize {
+                        None => {
+                            let own = share.data[line * w * share.c..][..w * share.c].chunks_exact(share.c);
+                            for (out, own) in out.chunks_exact_mut(dim).zip(own) {
+                                out[columns.clone()]
+                                    .iter_mut()
+                                    .zip(own)
+                                    .for_each(|(out, own)| *out += own);
+                            }
+                        }
+                        Some(resize) => resize.row(&share.data, line / h, line % h, between, |x, low, high, weight| {
+                            add_lerp(&mut out[x * dim..][columns.clone()], low, high, weight);
+                        }),
+                    }
+                }
+            },
+        );
+    });
+    Ok(Rows { n, h, w, dim, data })
 }
 
 /// Runs `work` on bands of at most about `most` of `rows` rows and their parts of `values`, as many bands for every thread; only the

@@ -10,7 +10,7 @@
 //! It is told in units of what good images that were held out lack of the others, so that the limit is 1.
 
 use rayon::prelude::*;
-use simplenet_heads::patchcore::{NearestNeighbours, greedy_k_center};
+use simplenet_heads::patchcore::{Landmarks, greedy_k_center};
 
 use super::card::{AbsenceCard, Lacking};
 use super::settings::DetectorConfig;
@@ -25,18 +25,17 @@ const CANDIDATES: usize = 1 << 15;
 /// Profiles that are kept, evenly spaced over the images.
 const PROFILES: usize = 1024;
 /// An image is defective where it lacks so many times as much as the median of held-out good ones. In the sets of
-/// results/detector/absence.csv other good ones lack less than half of that, and empty pictures lie beyond it.
+/// results/detector/absence.csv other good ones lack less than half of that, and empty pictures lie beyond it, but for those of a texture
+/// whose corner looks like all of it.
 const FACTOR: f32 = 5.0;
 /// And so many times as much as any of them. Where that decides, one of them is odd, or of a kind that there are few of, whose next one
 /// is no better known.
 const MARGIN: f32 = 1.5;
 
 /// What good images show.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Absence {
-    dim: usize,
-    /// `[landmarks, dim]`.
-    pub(super) landmarks: Vec<f32>,
+    pub(super) landmarks: Landmarks,
     /// `[images, landmarks]`.
     pub(super) profiles: Vec<f32>,
     /// What counts as 1.
@@ -61,8 +60,7 @@ impl Absence {
     pub(super) fn fit(images: &Images, config: &DetectorConfig) -> Result<Option<Fitted>, Error> {
         let count = images.names.len();
         let mut absence = Absence {
-            dim: images.learnt().dim(),
-            landmarks: landmarks(images, config)?,
+            landmarks: Landmarks::new(landmarks(images, config)?, images.learnt().dim())?,
             profiles: Vec::new(),
             unit: 1.0,
         };
@@ -120,46 +118,34 @@ impl Absence {
         }))
     }
 
-    /// As a file has it; `None` where the lengths do not fit or a value is not usable.
-    pub(super) fn from_parts(landmarks: Vec<f32>, profiles: Vec<f32>, dim: usize, unit: f32) -> Option<Absence> {
-        let count = landmarks.len().checked_div(dim)?;
-        let fits =
-            count > 0 && count * dim == landmarks.len() && !profiles.is_empty() && profiles.len().is_multiple_of(count);
-        let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
-        (fits && unit > 0.0 && finite(&landmarks) && finite(&profiles) && unit.is_finite()).then_some(Absence {
-            dim,
+    /// As a file has it; `None` where there is no profile, or a value is not usable.
+    pub(super) fn from_parts(landmarks: Landmarks, profiles: Vec<f32>, unit: f32) -> Option<Absence> {
+        let fits = !profiles.is_empty() && profiles.len().is_multiple_of(landmarks.count());
+        let finite = profiles.iter().all(|value| value.is_finite());
+        (fits && finite && unit > 0.0 && unit.is_finite()).then_some(Absence {
             landmarks,
             profiles,
             unit,
         })
     }
 
-    /// Number of landmarks.
-    pub(super) fn count(&self) -> usize {
-        self.landmarks.len() / self.dim
-    }
-
     /// The profile of an image of which no patch was seen yet.
     pub(super) fn profile(&self) -> Profile {
-        Profile(vec![f32::INFINITY; self.count()])
+        Profile(vec![f32::INFINITY; self.landmarks.count()])
     }
 
     /// Takes the patches `[patches, dim]` of an image, or of a part of it, into its profile.
     pub(super) fn see(&self, profile: &mut Profile, rows: &[f32]) -> Result<(), Error> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let patches = NearestNeighbours::new(rows.to_vec(), self.dim)?;
-        let nearest = patches.nearest(&self.landmarks, 1)?;
-        for (distance, nearest) in profile.0.iter_mut().zip(nearest) {
-            *distance = distance.min(nearest.squared_distance.sqrt());
+        let nearest = self.landmarks.nearest(rows)?;
+        for (distance, squared) in profile.0.iter_mut().zip(nearest) {
+            *distance = distance.min(squared.sqrt());
         }
         Ok(())
     }
 
     /// What an image lacks of the good one that it resembles most.
     pub(super) fn of(&self, profile: &Profile) -> f32 {
-        let good = self.profiles.chunks_exact(self.count());
+        let good = self.profiles.chunks_exact(self.landmarks.count());
         let lacks = good.map(|good| lack(&profile.0, good));
         lacks.fold(f32::INFINITY, f32::min) / self.unit
     }

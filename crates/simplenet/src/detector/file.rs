@@ -20,6 +20,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use simplenet_data::{MAX_PIXELS, Rgb8};
+use simplenet_heads::patchcore::Landmarks;
 
 use super::Detector;
 use super::absence::Absence;
@@ -113,9 +114,9 @@ impl Detector {
         }
         let floats = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
         let absence = self.absence.as_ref();
-        let bytes = absence.map(|absence| [floats(&absence.landmarks), floats(&absence.profiles)]);
+        let bytes = absence.map(|absence| [floats(absence.landmarks.vectors()), floats(&absence.profiles)]);
         if let (Some(absence), Some([landmarks, profiles])) = (absence, &bytes) {
-            let (count, dim) = (absence.count(), self.pipeline.dim());
+            let (count, dim) = (absence.landmarks.count(), absence.landmarks.dim());
             let images = absence.profiles.len() / count;
             tensors.push((LANDMARKS.into(), view(Dtype::F32, vec![count, dim], landmarks)?));
             tensors.push((PROFILES.into(), view(Dtype::F32, vec![images, count], profiles)?));
@@ -304,16 +305,15 @@ fn weights(options: &LoadOptions, config: &DetectorConfig, detector: &Path) -> O
 
 /// What good images show; `None` where the file has no such tensors, or unusable ones.
 fn absence(file: &SafeTensors<'_>, dim: usize, unit: f32) -> Option<Absence> {
-    let [landmarks, profiles] = [LANDMARKS, PROFILES].map(|name| {
+    // The values of a matrix with so many columns.
+    let matrix = |name, columns: usize| {
         let tensor = file.tensor(name).ok().filter(|tensor| tensor.dtype() == Dtype::F32)?;
-        let values = tensor.data().chunks_exact(size_of::<f32>());
-        Some(
-            values
-                .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-                .collect(),
-        )
-    });
-    Absence::from_parts(landmarks?, profiles?, dim, unit)
+        let values = tensor.data().as_chunks().0.iter().copied().map(f32::from_le_bytes);
+        matches!(tensor.shape(), &[_, width] if width == columns).then(|| values.collect::<Vec<f32>>())
+    };
+    let landmarks = Landmarks::new(matrix(LANDMARKS, dim)?, dim).ok()?;
+    let profiles = matrix(PROFILES, landmarks.count())?;
+    Absence::from_parts(landmarks, profiles, unit)
 }
 
 fn reference_name(index: usize) -> String {

@@ -166,6 +166,9 @@ impl Axis {
     }
 }
 
+/// Takes the feature rows of a square, and the numbers of its image and of the square in it.
+pub(super) type Rows<'a> = dyn FnMut(&[f32], usize, usize) -> Result<(), Error> + 'a;
+
 /// Hands the feature rows of every square of some images to `each`, image by image and square by square, with the numbers of both.
 pub(super) fn extract(
     pipeline: &Pipeline,
@@ -180,13 +183,24 @@ pub(super) fn extract(
     })
 }
 
-/// The patch scores of every square of some images, image by image and square by square.
-pub(super) fn score(pipeline: &Pipeline, model: &Model, images: &[(&Rgb8, &Layout)]) -> Result<Vec<Vec<f32>>, Error> {
+/// The patch scores of every square of some images, image by image and square by square. `also` is handed what [`extract`] hands out.
+pub(super) fn score(
+    pipeline: &Pipeline,
+    model: &Model,
+    images: &[(&Rgb8, &Layout)],
+    mut also: Option<&mut Rows<'_>>,
+) -> Result<Vec<Vec<f32>>, Error> {
     let [height, width] = pipeline.grid();
     let mut squares = Vec::new();
-    in_batches(pipeline, images, |inputs, _| {
-        let scores = pipeline.score(model, &pipeline.features_for(model, inputs)?)?;
+    in_batches(pipeline, images, |inputs, jobs| {
+        let features = pipeline.features_for(model, inputs)?;
+        let scores = pipeline.score(model, &features)?;
         squares.extend(scores.chunks_exact(height * width).map(<[f32]>::to_vec));
+        if let Some(also) = &mut also {
+            let rows = features.rows()?;
+            let mut each = rows.chunks_exact(height * width * pipeline.dim()).zip(jobs);
+            each.try_for_each(|(rows, &(image, tile))| also(rows, image, tile))?;
+        }
         Ok(())
     })?;
     Ok(squares)

@@ -311,21 +311,19 @@ impl Parts<'_> {
     /// The patch scores of every square, image by image, and where absence is asked for a profile of every image.
     fn score_squares(&self, images: &[(&Rgb8, &Layout)]) -> Result<(Vec<Vec<f32>>, Vec<Profile>), Error> {
         let Some(absence) = self.absence else {
-            return Ok((layout::score(self.pipeline, self.model, images)?, Vec::new()));
+            return Ok((layout::score(self.pipeline, self.model, images, None)?, Vec::new()));
         };
-        let (mut squares, dim) = (Vec::new(), self.pipeline.dim());
         let mut profiles: Vec<Profile> = images.iter().map(|_| absence.profile()).collect();
-        layout::extract(self.pipeline, images, |rows, image, tile| {
-            squares.push(self.model.score(rows)?);
-            match self.roi {
-                None => absence.see(&mut profiles[image], rows),
-                Some(roi) => {
-                    let layout = images[image].1;
-                    roi.check(&layout.geometry)?;
-                    absence.see(&mut profiles[image], &roi.judged_rows(layout, tile, rows, dim))
-                }
+        let mut see = |rows: &[f32], image: usize, tile| match self.roi {
+            None => absence.see(&mut profiles[image], rows),
+            Some(roi) => {
+                let layout = images[image].1;
+                roi.check(&layout.geometry)?;
+                let judged = roi.judged_rows(layout, tile, rows, self.pipeline.dim());
+                absence.see(&mut profiles[image], &judged)
             }
-        })?;
+        };
+        let squares = layout::score(self.pipeline, self.model, images, Some(&mut see))?;
         Ok((squares, profiles))
     }
 

@@ -6,7 +6,6 @@ use simplenet_data::Rgb8;
 
 use super::Parts;
 use crate::error::Error;
-use crate::pipeline::Features;
 
 /// How far a score may move. Other instruction sets add in another order, which moves scores by 1e-5; another decoder,
 /// network or head moves them by more than this.
@@ -50,11 +49,7 @@ impl Reference {
 /// The largest patch score of a square as the network sees it, wherever in it.
 pub(super) fn score_crop(crop: &Rgb8, parts: &Parts) -> Result<f32, Error> {
     let input = parts.pipeline.preprocess().normalise(crop);
-    // As `Parts::score` does: what is absent shows in rows.
-    let features = match parts.absence {
-        Some(_) => Features::Rows(parts.pipeline.features(&input)?),
-        None => parts.pipeline.features_for(parts.model, &input)?,
-    };
+    let features = parts.pipeline.features_for(parts.model, &input)?;
     let scores = parts.pipeline.score(parts.model, &features)?;
     Ok(scores.into_iter().fold(f32::NEG_INFINITY, f32::max))
 }
