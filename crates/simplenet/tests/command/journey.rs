@@ -57,7 +57,10 @@ fn a_folder_becomes_lines_pictures_and_a_table() {
     }
     let table = std::fs::read_to_string(csv).unwrap();
     assert_eq!(table.lines().count(), 7);
-    assert!(table.starts_with("file,verdict,score,threshold,regions,too_small,x,y,width,height,area,error,absence\n"));
+    assert!(
+        table
+            .starts_with("file,verdict,score,threshold,regions,too_small,x,y,width,height,area,error,absence,absent\n")
+    );
 }
 
 #[test]

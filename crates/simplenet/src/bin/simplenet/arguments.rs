@@ -128,8 +128,8 @@ pub(crate) struct Train {
     /// Standard deviation of the noise that stands for defects in `simplenet`, instead of the backbone's default
     #[arg(long, value_name = "SIGMA")]
     pub(crate) noise: Option<f64>,
-    /// Arithmetic of training and inference; bf16 differs in the third digit, and is faster for ResNets where the
-    /// processor multiplies it: with AMX, or AMD's with AVX512-BF16
+    /// Arithmetic of training and inference; bf16 rounds to two or three digits, and is faster, ResNets by half or more, where
+    /// the processor multiplies it: with AMX, or AMD's with AVX512-BF16
     #[arg(long, value_name = "NAME", default_value = "f32")]
     pub(crate) precision: PrecisionArgument,
     /// Patches that `patchcore` remembers at most; 5000 if not given

@@ -161,7 +161,7 @@ impl Report {
             let Latency { p50_ms, p99_ms, .. } = part.latency;
             lines.push(format!("  {:<14}{p50_ms:8.1} ms p50, {p99_ms:.1} ms p99", part.name));
         }
-        lines.push(format!("  {:<14}{rest:8.1} ms p50", "map, regions"));
+        lines.push(format!("  {:<14}{rest:8.1} ms p50", "map, verdict"));
         lines.join("\n")
     }
 }

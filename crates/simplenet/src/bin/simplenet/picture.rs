@@ -99,7 +99,7 @@ fn sample(map: &AnomalyMap, column: f64, row: f64) -> Option<f64> {
     Some(upper * (1.0 - down) + lower * down)
 }
 
-/// Whether a point lies in a region, no farther from its end than `distance`.
+/// Whether a point lies in a region, no farther from its end than `distance`; at the edge of what is judged it ends.
 fn is_outline(map: &AnomalyMap, point: [f64; 2], distance: f64) -> bool {
     is_in_region(map, point) == Some(true) && has_neighbour(map, point, distance, false)
 }
@@ -109,12 +109,12 @@ fn is_beside(map: &AnomalyMap, point: [f64; 2], distance: f64) -> bool {
     is_in_region(map, point) == Some(false) && has_neighbour(map, point, distance, true)
 }
 
-/// Whether a point has another one at this distance, to a side, that lies in a region or in none.
+/// Whether a point has another one at this distance, to a side, that lies in a region or in none, such as one beyond the edge.
 fn has_neighbour(map: &AnomalyMap, [column, row]: [f64; 2], distance: f64, in_region: bool) -> bool {
     let neighbours = [(-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0)];
     neighbours.iter().any(|(across, down)| {
         let neighbour = [column + across * distance, row + down * distance];
-        is_in_region(map, neighbour) == Some(in_region)
+        is_in_region(map, neighbour).unwrap_or(false) == in_region
     })
 }
 

@@ -9,7 +9,7 @@ use crate::predict::Judged;
 
 /// The first row of a table.
 pub(crate) const CSV_HEADER: &str =
-    "file,verdict,score,threshold,regions,too_small,x,y,width,height,area,error,absence";
+    "file,verdict,score,threshold,regions,too_small,x,y,width,height,area,error,absence,absent";
 
 /// A line of output. Coordinates are pixels of the upright image.
 #[derive(Debug, Serialize)]
@@ -122,7 +122,7 @@ pub(crate) fn csv_row(file: &str, prediction: &Result<Prediction, Error>, pictur
         format!("{x},{y},{width},{height},{}", region.area)
     });
     format!(
-        "{},{verdict},{},{},{},{},{region},{},{}",
+        "{},{verdict},{},{},{},{},{region},{},{},{}",
         quoted(file),
         prediction.score,
         prediction.threshold,
@@ -131,13 +131,16 @@ pub(crate) fn csv_row(file: &str, prediction: &Result<Prediction, Error>, pictur
         quoted(picture_error.unwrap_or_default()),
         prediction
             .absence
-            .map_or(String::new(), |absence| thousandths(absence).to_string())
+            .map_or(String::new(), |absence| thousandths(absence).to_string()),
+        prediction
+            .absence
+            .map_or(String::new(), |_| prediction.is_absent.to_string()),
     )
 }
 
 /// The row of a name behind which there was nothing to judge.
 pub(crate) fn failed_csv_row(file: &str, error: &str) -> String {
-    format!("{},,,,,,,,,,,{},", quoted(file), quoted(error))
+    format!("{},,,,,,,,,,,{},,", quoted(file), quoted(error))
 }
 
 /// A field of a CSV file (RFC 4180).
