@@ -52,7 +52,7 @@ enum What {
     Mvtec,
     /// CIFAR-10, binary version: 170 MB
     Cifar10,
-    /// Pretrained weights of a backbone: 45 to 276 MB
+    /// Pretrained weights of a backbone: 19 to 276 MB
     Weights,
 }
 

@@ -114,7 +114,7 @@ impl Arch {
                 channels: [64, 128, 256, 512],
                 ..resnet
             },
-            // (x - 127) / 128 on 0..=255. With ImageNet's mean and deviation it loses 6 to 10 points of top-1.
+            // (x - 127) / 128 on 0..=255. It was trained on these.
             Arch::EfficientNetLite0 => Description {
                 channels: [24, 40, 112, 320],
                 embedded: Some(Stage::Layer3),

@@ -93,7 +93,7 @@ pub(crate) const RIGHT_PIECE: usize = TERMS * 32;
 // What the loops below step by.
 const _: () = assert!(RIGHT_PIECE * size_of::<bf16>() == 2048 && FETCHED * size_of::<bf16>() == 320);
 
-/// Sets this thread's registers up for groups of 1 to 16 rows; the second may be empty. Takes as long as six products.
+/// Sets this thread's registers up for groups of 1 to 16 rows; the second may be empty.
 /// Nothing but the code here uses the registers, so they keep what they hold from one function to the next.
 ///
 /// # Safety
@@ -244,7 +244,7 @@ macro_rules! for_pieces {
 }
 
 /// Adds the product to the sums, one piece or more. With `ONCE` the left factor is not kept in the L1 cache, which then keeps the
-/// right one: where that fits, a fifth less time. With `FETCH` [`FETCHED`] elements from `ahead` on are fetched for every piece;
+/// right one where that fits. With `FETCH` [`FETCHED`] elements from `ahead` on are fetched for every piece;
 /// any address will do.
 ///
 /// # Safety

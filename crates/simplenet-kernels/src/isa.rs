@@ -109,8 +109,7 @@ impl Isa {
     }
 
     /// Whether it is faster than the one before it; AMX in software is not. Intel's `VDPBF16PS` does about half of the
-    /// multiply-adds per second that FMA does in f32 (39 against 90 GFLOP/s and core on a busy Sapphire Rapids whose AMX is
-    /// hidden), so bf16 is faster as rounded f32 there.
+    /// multiply-adds per second that FMA does in f32, so bf16 is faster as rounded f32 there.
     #[cfg(target_arch = "x86_64")]
     fn pays_here(self) -> bool {
         let vendor = std::arch::x86_64::__cpuid(0);

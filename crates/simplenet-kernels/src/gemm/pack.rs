@@ -21,7 +21,7 @@ thread_local! {
 }
 
 /// Lines of a source that are asked for before their turn: they often lie a page or more apart, where no processor
-/// guesses them. Without it packing takes more than twice as long.
+/// guesses them.
 const AHEAD: usize = 8;
 
 /// Which of a thread's two buffers.
