@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use simplenet_report::{Align, Column, Line, Metric, Published, Row, Selection, Table, average};
 
-use crate::exhibits::newest;
+use crate::exhibits::{departures, newest};
 use crate::experiment::{Experiment, Library, Named, Show};
 use crate::folder::RunFolder;
 use crate::{report, workspace};
@@ -52,7 +52,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         of_paper(&root, &folder, &experiments, &mut skipped)?
     } else {
         let other = report::find_run(&root, &arguments.other)?;
-        (of_run(&folder, &experiments)?, of_run(&other, &experiments)?)
+        let (mine, theirs) = (shown(&folder, &experiments)?, shown(&other, &experiments)?);
+        skipped.extend(unlike((&folder, &mine), (&other, &theirs))?);
+        (numbers(&mine), numbers(&theirs))
     };
     let mut differences: Vec<(f64, &Name, f64, f64)> = Vec::new();
     for (name, values) in &left {
@@ -120,7 +122,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             total - arguments.top
         ));
     }
-    print!("{}", table.to_text());
+    outln!("{}", table.to_text().trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -135,23 +137,73 @@ fn no_paper(skipped: &[String]) -> String {
     reasons.join("\n")
 }
 
-fn of_run(folder: &RunFolder, experiments: &[Experiment]) -> Result<Numbers> {
-    let mut numbers = Numbers::new();
+/// The rows of a run that its report shows.
+fn shown(folder: &RunFolder, experiments: &[Experiment]) -> Result<Vec<Row>> {
+    let mut shown = Vec::new();
     for experiment in experiments {
-        for row in newest(&folder.rows(&experiment.id)?) {
-            let what = [
-                &row.experiment,
-                &row.variant,
-                &row.protocol,
-                &row.backbone,
-                &row.dataset,
-                &row.category,
-            ]
-            .map(String::as_str);
-            add(&mut numbers, &format!("{} {}", what.join(" "), row.selection), &row);
+        shown.extend(newest(&folder.rows(&experiment.id)?));
+    }
+    Ok(shown)
+}
+
+/// What two runs are compared by.
+fn what(row: &Row) -> String {
+    let names = [
+        &row.experiment,
+        &row.variant,
+        &row.protocol,
+        &row.backbone,
+        &row.dataset,
+        &row.category,
+    ];
+    format!("{} {}", names.map(String::as_str).join(" "), row.selection)
+}
+
+fn numbers(rows: &[Row]) -> Numbers {
+    let mut numbers = Numbers::new();
+    rows.iter().for_each(|row| add(&mut numbers, &what(row), row));
+    numbers
+}
+
+/// In what the rows that are compared are not alike: seeds and settings.
+fn unlike((folder, mine): (&RunFolder, &[Row]), (other, theirs): (&RunFolder, &[Row])) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
+    let mut note = |text: String| {
+        if !notes.contains(&text) {
+            notes.push(text);
+        }
+    };
+    let seeds = |rows: &[Row], of: &str| -> String {
+        let seeds: BTreeSet<u64> = rows.iter().filter(|row| what(row) == of).map(|row| row.seed).collect();
+        seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let mut compared = BTreeSet::new();
+    for row in mine.iter().filter(|row| row.error.is_none()) {
+        let name = what(row);
+        let Some(same) = theirs.iter().find(|other| what(other) == name && other.error.is_none()) else {
+            continue;
+        };
+        if compared.insert(name.clone()) {
+            let [left, right] = [seeds(mine, &name), seeds(theirs, &name)];
+            if left != right {
+                note(format!("seeds {left} here and {right} there"));
+            }
+            let [left, right] = [folder.config(&row.config_sha256)?, other.config(&same.config_sha256)?];
+            let settings = departures::between(&left, &right)?;
+            if !settings.is_empty() {
+                note(format!(
+                    "{} {} with {}",
+                    row.experiment,
+                    row.variant,
+                    settings.join(", ")
+                ));
+            }
         }
     }
-    Ok(numbers)
+    Ok(match notes.is_empty() {
+        true => Vec::new(),
+        false => vec![format!("Not alike: {}.", notes.join("; "))],
+    })
 }
 
 /// Our rows at `best`, as the paper's are, under the names of docs/paper, and the numbers there.

@@ -104,8 +104,8 @@ fn fetch(manifest: &Manifest, data: &Path, arguments: &Fetch) -> Result<ExitCode
             let path = fetch::weights_with(manifest, arch, data, &options, &mut progress)?;
             watch.end();
             let licence = &manifest.weights(arch)?.licence;
-            println!("{arch}: {} is there and whole", path.display());
-            println!("licence: {} ({})", licence.name, licence.url);
+            outln!("{arch}: {} is there and whole", path.display());
+            outln!("licence: {} ({})", licence.name, licence.url);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -113,12 +113,12 @@ fn fetch(manifest: &Manifest, data: &Path, arguments: &Fetch) -> Result<ExitCode
 
 fn report(title: &str, done: &Installed, licence: &Licence, citation: &str) {
     match done {
-        Installed::Already(target) => println!("{title}: {} is there and whole, nothing to do", target.display()),
+        Installed::Already(target) => outln!("{title}: {} is there and whole, nothing to do", target.display()),
         Installed::New { target, archive } => {
-            println!("{title}: now in {}", target.display());
-            println!("licence: {} ({})", licence.name, licence.url);
-            println!("cite: {citation}");
-            println!("{} may be deleted", archive.display());
+            outln!("{title}: now in {}", target.display());
+            outln!("licence: {} ({})", licence.name, licence.url);
+            outln!("cite: {citation}");
+            outln!("{} may be deleted", archive.display());
         }
     }
 }
@@ -144,7 +144,7 @@ fn verify(manifest: &Manifest, data: &Path) -> Result<ExitCode> {
                 ("damaged", problems.join("; "))
             }
         };
-        println!("{word:<7}  {:<width$}  {detail}", finding.name);
+        outln!("{word:<7}  {:<width$}  {detail}", finding.name);
     }
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -229,8 +229,8 @@ impl Watch {
     fn say(&mut self, line: &str) {
         self.spoke = Instant::now();
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| errln!("{line}")),
+            None => errln!("{line}"),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Composes data, backbone, head, metrics and report into the experiments of the paper.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a command")]
+#[macro_use]
+mod say;
 
 mod bench;
 mod compare;
@@ -8,6 +9,7 @@ mod data;
 mod exhibits;
 mod experiment;
 mod folder;
+mod kept;
 mod layers;
 mod plan;
 mod progress;
@@ -58,7 +60,7 @@ fn main() -> ExitCode {
     match dispatch(Arguments::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{}", render(&error));
+            errln!("{}", render(&error));
             ExitCode::FAILURE
         }
     }
@@ -73,7 +75,7 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Verb::Bench(verb) => bench::run(&verb),
         Verb::Check => {
             layers::check()?;
-            println!("layers: as docs/architecture.md says");
+            outln!("layers: as docs/architecture.md says");
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -71,6 +71,11 @@ impl Only {
             value: value.into(),
         })
     }
+
+    /// Its value, where it is one of this key.
+    pub(crate) fn value_of(&self, key: &str) -> Option<&str> {
+        (self.key == key).then_some(self.value.as_str())
+    }
 }
 
 /// The cells in the order they run: all that share a feature bank stand together.
@@ -115,12 +120,12 @@ impl Cell {
             && self.config.features == other.config.features
     }
 
-    /// Whether a row is this cell's.
+    /// Whether a row is this cell's. Which images it is of is in the hash; what they are called together depends on what else was
+    /// run with them.
     pub(crate) fn owns(&self, row: &Row) -> bool {
         row.experiment == self.experiment
             && row.variant == self.variant
             && row.protocol == self.protocol.name()
-            && row.dataset == self.dataset
             && row.category == self.category
             && row.backbone == self.config.features.backbone.name()
             && row.seed == self.seed

@@ -9,7 +9,7 @@ use simplenet_report::file::write_atomic;
 use simplenet_report::page::{Exhibit, Page, Section};
 use simplenet_report::{Figure, Freshness, Row, check_file, splice_file};
 
-use crate::exhibits::{Exhibits, Sheet};
+use crate::exhibits::{self, Exhibits, Sheet};
 use crate::experiment::{Experiment, Library, Show};
 use crate::folder::RunFolder;
 use crate::workspace;
@@ -72,9 +72,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if stale.is_empty() {
         let documents = DOCUMENTS.map(|(document, _)| document);
-        println!("as the rows say: {}", documents.join(", "));
+        outln!("as the rows say: {}", documents.join(", "));
     } else {
-        println!("written: {}", stale.join(", "));
+        outln!("written: {}", stale.join(", "));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -135,7 +135,7 @@ pub(crate) fn after(root: &Path, folder: &RunFolder, experiment: &Experiment) ->
         for document in DOCUMENTS {
             let shown = [Shown::by_its_name(folder)];
             for renewed in blocks(root, document, &shown, std::slice::from_ref(experiment), false)? {
-                eprintln!("written: {renewed}");
+                errln!("written: {renewed}");
             }
         }
     }
@@ -186,7 +186,7 @@ pub(crate) fn write_text(root: &Path, folder: &RunFolder, experiments: &[Experim
     if text.len() > head {
         let path = folder.path().join("reproduction.md");
         write_atomic(&path, text.as_bytes())?;
-        eprintln!("written: {}", path.display());
+        errln!("written: {}", path.display());
     }
     Ok(())
 }
@@ -250,8 +250,22 @@ fn provenance(rows: &[Row]) -> String {
         true => " The data set is drawn by a program, so no number here is to be compared with the paper's.",
         false => "",
     };
+    let shown = exhibits::newest(rows);
+    let others = rows
+        .iter()
+        .filter(|row| row.error.is_none() && !shown.contains(row))
+        .count();
+    let others = match others {
+        0 => String::new(),
+        others => format!(" ({others} of other configurations of the same cells, which are not shown)"),
+    };
+    let several = shown.iter().any(|row| row.seed != shown[0].seed);
+    let deviation = match several {
+        true => " ± is the sample standard deviation over seeds.",
+        false => "",
+    };
     format!(
-        "{} rows; seeds {}; {} with {} threads; commit {}.{note}",
+        "{} rows{others}; seeds {}; {} with {} threads; commit {}.{deviation}{note}",
         rows.len(),
         distinct(&|row| row.seed.to_string()),
         distinct(&|row| row.device.clone()),
@@ -289,7 +303,7 @@ fn blocks(
         let rows = folder.map(|folder| folder.rows(id)).transpose()?.unwrap_or_default();
         let Some(folder) = folder.filter(|_| !rows.is_empty()) else {
             if check {
-                eprintln!("not checked: block {marker} of {document}, because results/{run} has no rows of {id}");
+                errln!("not checked: block {marker} of {document}, because results/{run} has no rows of {id}");
             }
             continue;
         };
@@ -351,7 +365,7 @@ pub(crate) fn write_page(root: &Path, folder: &RunFolder, experiments: &[Experim
     let mut page = Page {
         title: format!("SimpleNet: run {}", folder.name()),
         lead: "`last` is the head after its final epoch; `best` is the evaluation with the highest image AUROC on the test \
-               set, as the paper's numbers are. Metrics are percent."
+               set, as the paper's numbers most likely are. Metrics are percent."
             .into(),
         ..Page::default()
     };
@@ -371,7 +385,9 @@ pub(crate) fn write_page(root: &Path, folder: &RunFolder, experiments: &[Experim
         for drawing in &exhibits.figures {
             shown.push(Exhibit::Svg(one_line(&drawing.figure), drawing.figure.svg()?));
         }
-        for Sheet { caption, path, .. } in exhibits.sheets.into_iter().filter(|sheet| sheet.path.is_file()) {
+        // Of several seeds the pictures are much the same, and large.
+        let of_page = |sheet: &Sheet| sheet.is_first_seed && sheet.path.is_file();
+        for Sheet { caption, path, .. } in exhibits.sheets.into_iter().filter(of_page) {
             let png = std::fs::read(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
             shown.push(Exhibit::Png(caption, png));
             let gallery = folder
@@ -399,6 +415,6 @@ pub(crate) fn write_page(root: &Path, folder: &RunFolder, experiments: &[Experim
     }
     let path = folder.path().join("report.html");
     write_atomic(&path, page.html()?.as_bytes())?;
-    eprintln!("written: {}", path.display());
+    errln!("written: {}", path.display());
     Ok(())
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use simplenet::BankMemory;
 use simplenet::device::Device;
-use simplenet_backbone::{Arch, Backbone, Stage};
+use simplenet_backbone::{Arch, Backbone, Checkpoint, Stage};
 use simplenet_report::{Row, results};
 use toml::Table;
 
@@ -43,7 +43,8 @@ pub(crate) struct Arguments {
     /// Frozen network, for example `resnet18`
     #[arg(long)]
     backbone: Option<Arch>,
-    /// Its checkpoint (.safetensors or .pth); otherwise the embedded or downloaded weights
+    /// Its checkpoint (.safetensors or .pth); otherwise the embedded or downloaded weights. Where variants have backbones of their
+    /// own and `--backbone` names none, it is for the one that it looks like
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Reading of the method: the paper's text or the authors' code; may be repeated
@@ -55,7 +56,7 @@ pub(crate) struct Arguments {
     /// Epochs between evaluations on the test set
     #[arg(long, value_name = "N")]
     eval_every: Option<usize>,
-    /// Seeds from A up to but not including B
+    /// Seeds from A up to but not including B; a single number is that seed alone
     #[arg(long, value_name = "A..B", value_parser = parse_seeds)]
     seeds: Option<Seeds>,
     /// Train on at most so many images of a category, a seeded subset; the rows say so
@@ -79,6 +80,9 @@ pub(crate) struct Arguments {
     /// Folder of this run's rows and figures [default: results/local-DATASET]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Also keep the image scores and anomaly maps at `last` of every cell that runs, as CSV and .npy in the run's folder `kept`
+    #[arg(long)]
+    keep_maps: bool,
     /// Print the plan, what is done and how long the rest takes; train nothing
     #[arg(long)]
     list: bool,
@@ -132,7 +136,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             // A build without CUDA promises no GPU, and needs no word.
             if cfg!(feature = "cuda") {
                 let error = error.to_string();
-                eprintln!("running on the processor: {}", error.lines().next().unwrap_or_default());
+                errln!("running on the processor: {}", error.lines().next().unwrap_or_default());
             }
             Device::Cpu
         }),
@@ -150,7 +154,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     ctrlc::set_handler(stop).context("failed to listen for Ctrl-C")?;
 
     if arguments.quick && (arguments.data.is_some() || arguments.cifar10.is_some()) {
-        eprintln!(
+        errln!(
             "`--quick` runs on the procedural set; the folders of `--data`, `--cifar10`, MVTEC_AD and CIFAR10 are not looked at"
         );
     }
@@ -165,12 +169,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     for session in sessions {
         let experiment = session.experiment;
         if experiments.len() > 1 {
-            eprintln!("\n{}: {} ({})", experiment.paper, experiment.title, experiment.id);
+            errln!("\n{}: {} ({})", experiment.paper, experiment.title, experiment.id);
         }
         match session.run() {
             Ok(failed) => failures.extend(failed),
             Err(error) if error.is::<Stopped>() => {
-                eprintln!(
+                errln!(
                     "stopped; what is finished is in {}, and the same command goes on from there",
                     session.csv().display()
                 );
@@ -178,7 +182,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
             // Another experiment may have such cells.
             Err(error) if experiments.len() > 1 && error.is::<NothingMatches>() => {
-                eprintln!("skipped: {}", error.to_string().lines().next().unwrap_or_default());
+                errln!("skipped: {}", error.to_string().lines().next().unwrap_or_default());
                 nothing = Some(error);
                 continue;
             }
@@ -203,7 +207,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     for failure in &failures {
-        eprintln!("{}", crate::render(failure));
+        errln!("{}", crate::render(failure));
     }
     Ok(if failures.is_empty() {
         ExitCode::SUCCESS
@@ -243,6 +247,11 @@ impl<'a> Session<'a> {
                 test: arguments.limit_test,
             },
             is_quick: arguments.quick,
+            only: arguments
+                .only
+                .iter()
+                .filter_map(|only| only.value_of("category"))
+                .collect(),
         };
         let source = Source::find(experiment, &given, root)?;
         let usual = if source.is_fallback {
@@ -281,25 +290,27 @@ impl<'a> Session<'a> {
                 Named::Cifar10 => ("CIFAR-10", "fetch cifar10` or `--cifar10 DIR`"),
                 _ => ("MVTec AD", "fetch mvtec` or `--data DIR`"),
             };
-            eprintln!(
+            errln!(
                 "{name} is not here: running the procedural set `{}` with {}. These numbers are not the paper's; for those, \
                  `cargo xtask data {option}.",
-                self.source.name, self.backbone
+                self.source.name,
+                self.backbone
             );
         }
-        let arsenal = Arsenal::new(self.root, self.backbone, arguments.weights.as_deref());
+        let file = arguments.weights.as_deref();
+        let arsenal = Arsenal::new(self.root, self.weights_are_for(file), file);
         let (runnable, weights) = self.runnable(&arsenal)?;
         let cells = self.plan(&runnable)?;
         let rows = self.folder.rows(&experiment.id)?;
         if arguments.list {
-            println!("{}: {}", experiment.paper, experiment.title);
-            println!(
+            outln!("{}: {}", experiment.paper, experiment.title);
+            outln!(
                 "{}\ncost: {}\nexpected: {}",
                 experiment.why.trim(),
                 experiment.cost,
                 experiment.expectation
             );
-            print!("{}", plan::describe(&cells, &rows, &self.csv()));
+            outln!("{}", plan::describe(&cells, &rows, &self.csv()).trim_end());
             return Ok(Vec::new());
         }
         self.folder.create()?;
@@ -317,7 +328,7 @@ impl<'a> Session<'a> {
         if !owned.is_empty() {
             let exhibits = report::exhibits(self.root, &self.folder, experiment, &owned)?;
             for (caption, table) in &exhibits.tables {
-                println!("\n{caption}\n\n{}", table.to_text());
+                outln!("\n{caption}\n\n{}", table.to_text());
             }
         }
         report::after(self.root, &self.folder, experiment)?;
@@ -330,7 +341,7 @@ impl<'a> Session<'a> {
     fn take_up(&self, done: &[&Cell], rows: &[Row], all: usize) -> Result<()> {
         let owned = |row: &Row| done.iter().any(|cell| cell.owns(row));
         let csv = self.csv();
-        eprintln!("{} of {all} cells are in {} already", done.len(), csv.display());
+        errln!("{} of {all} cells are in {} already", done.len(), csv.display());
         let here = workspace::commit(self.root);
         let others: BTreeSet<&str> = rows
             .iter()
@@ -339,7 +350,7 @@ impl<'a> Session<'a> {
             .collect();
         if !others.is_empty() {
             let others: Vec<&str> = others.into_iter().collect();
-            eprintln!(
+            errln!(
                 "some of them were made by other commits than {here} ({}); a cell whose rows are deleted there runs again",
                 others.join(", ")
             );
@@ -349,6 +360,22 @@ impl<'a> Session<'a> {
             results::move_to_end(&csv, owned)?;
         }
         Ok(())
+    }
+
+    /// The backbone that `--weights` is for: the one that `--backbone` names; or where variants have backbones of their own, the
+    /// one of them that the file looks like.
+    fn weights_are_for(&self, file: Option<&Path>) -> Arch {
+        let looks_like = match (self.arguments.backbone, file) {
+            // What is wrong with the file is said where it is needed.
+            (None, Some(file)) => Checkpoint::open(file)
+                .ok()
+                .and_then(|checkpoint| checkpoint.looks_like()),
+            _ => None,
+        };
+        let mut of_variants = self.experiment.variants.iter().filter_map(|variant| variant.backbone);
+        looks_like
+            .filter(|found| of_variants.any(|own| own == *found))
+            .unwrap_or(self.backbone)
     }
 
     /// The variants whose weights are here, and those weights. A variant with a backbone of its own may lack them; the others
@@ -365,7 +392,7 @@ impl<'a> Session<'a> {
                     Err(error) if variant.backbone.is_some() && !arsenal.is_named(backbone) => {
                         let text = crate::render(&error);
                         let text = text.strip_prefix("error: ").unwrap_or(&text);
-                        eprintln!(
+                        errln!(
                             "variant `{}` cannot run here: {}",
                             variant.name,
                             text.replace("\n\nhint: ", "; ")
@@ -441,7 +468,8 @@ impl<'a> Session<'a> {
         if missing.is_empty() {
             return Ok(Vec::new());
         }
-        let (id, shard) = (&self.experiment.id, self.arguments.shard);
+        let arguments = self.arguments;
+        let (id, shard) = (&self.experiment.id, arguments.shard);
         let threads = rayon::current_num_threads();
         self.folder
             .describe(id, shard, &workspace::machine(threads), &workspace::command())?;
@@ -451,7 +479,7 @@ impl<'a> Session<'a> {
         let device = match self.experiment.show {
             // Single images are scored on the processor, and half a GPU's time would be nobody's.
             Show::Speed { .. } if self.device.name() != Device::Cpu.name() => {
-                eprintln!("times of single images are taken on the processor: running `{id}` there");
+                errln!("times of single images are taken on the processor: running `{id}` there");
                 Device::Cpu
             }
             _ => self.device.clone(),
@@ -461,6 +489,7 @@ impl<'a> Session<'a> {
             measurements: self.folder.measurements_file(id, shard),
             sheets: self.folder.sheets(),
             gallery: self.folder.gallery(),
+            kept: arguments.keep_maps.then(|| self.folder.path().join("kept")),
             show: &self.experiment.show,
             expects_masks: self.source.expects_masks(),
             device,

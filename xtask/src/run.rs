@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,12 +12,13 @@ use simplenet::config::{Config, FeatureScale, Features, Sizes};
 use simplenet::device::{Device, FeatureBank};
 use simplenet::{BankMemory, Evaluation, Method, Model, Pipeline, Scores, Truth};
 use simplenet_backbone::{Backbone, Precision};
-use simplenet_data::{Dataset, Source};
+use simplenet_data::{Dataset, Sample, Source};
 use simplenet_heads::{Head, Standardizer};
 use simplenet_metrics::image_metrics;
 use simplenet_report::{Measurement, Row, Selection, measurements, results};
 
 use crate::experiment::Show;
+use crate::kept;
 use crate::plan::Cell;
 use crate::progress::Progress;
 use crate::record::{self, Recorded};
@@ -42,6 +43,8 @@ pub(crate) struct Run<'a> {
     pub(crate) sheets: PathBuf,
     /// Folder of what the image browser shows.
     pub(crate) gallery: PathBuf,
+    /// Folder of scores and maps, where they are to be kept.
+    pub(crate) kept: Option<PathBuf>,
     /// What is recorded beside the metrics.
     pub(crate) show: &'a Show,
     /// Whether a defect without a mask is missing one.
@@ -192,9 +195,12 @@ impl Run<'_> {
         let pipeline = Pipeline::on(&self.device, &cell.config, backbone)?;
         let missing = dataset.missing_masks();
         if missing > 0 && self.expects_masks {
+            let lacks = |sample: &&Sample| sample.anomalous && sample.mask.is_none();
+            let first = dataset.test.iter().find(lacks).map(|sample| sample.source.path());
             progress.say(&format!(
-                "warning: {missing} of the defective test images of `{}` have no mask: its pixel metrics stay empty",
-                dataset.category
+                "warning: {missing} of the defective test images of `{}` have no mask, such as {}: its pixel metrics stay empty",
+                dataset.category,
+                first.unwrap_or(Path::new("")).display()
             ));
         }
         if dataset.test.is_empty() {
@@ -409,6 +415,9 @@ impl Run<'_> {
                 }
                 progress.say(&format!("{}    its pictures are missing: {error:#}", cell.label()));
             }
+        }
+        if let Some(folder) = &self.kept {
+            kept::write(folder, &rows[0], &shown)?;
         }
         if !recorded.is_empty() {
             let owned: Vec<Measurement> = recorded.into_iter().map(|recorded| recorded.of(&rows[0])).collect();

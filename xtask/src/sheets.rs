@@ -66,13 +66,12 @@ pub(crate) fn write(folder: &Path, row: &Row, ranking: Ranking, shown: &Shown) -
         .map(|(title, pictures)| (*title, pictures.iter().map(|picture| shown.row(picture)).collect()))
         .collect();
     let sections: Vec<SheetSection> = rows.iter().map(|(title, rows)| SheetSection { title, rows }).collect();
+    let epochs = row
+        .epoch
+        .map_or(String::new(), |epoch| format!(", last of {epoch} epochs"));
     let title = format!(
-        "{}: {} {}, {}, last of {} epochs",
-        row.category,
-        row.experiment,
-        row.variant,
-        row.backbone,
-        row.epoch.unwrap_or_default()
+        "{}: {} {}, {}, protocol {}, seed {}{epochs}",
+        row.category, row.experiment, row.variant, row.backbone, row.protocol, row.seed
     );
     sheet(&create(folder, row, "png")?, &title, &sections)?;
     Ok(())
@@ -93,8 +92,8 @@ pub(crate) fn write_gallery(folder: &Path, row: &Row, shown: &Shown) -> Result<(
         })
         .collect();
     let title = format!(
-        "{}, {} {} ({})",
-        row.category, row.experiment, row.variant, row.backbone
+        "{}, {} {} ({}, protocol {}, seed {})",
+        row.category, row.experiment, row.variant, row.backbone, row.protocol, row.seed
     );
     let gallery = Gallery {
         title: &title,
@@ -106,7 +105,7 @@ pub(crate) fn write_gallery(folder: &Path, row: &Row, shown: &Shown) -> Result<(
     Ok(())
 }
 
-fn create(folder: &Path, row: &Row, ending: &str) -> Result<PathBuf> {
+pub(crate) fn create(folder: &Path, row: &Row, ending: &str) -> Result<PathBuf> {
     std::fs::create_dir_all(folder).with_context(|| format!("failed to create `{}`", folder.display()))?;
     Ok(folder.join(format!("{}.{ending}", stem(row))))
 }

@@ -23,6 +23,8 @@ pub(crate) struct Given<'a> {
     pub(crate) cifar10: Option<&'a Path>,
     pub(crate) limit: Limit,
     pub(crate) is_quick: bool,
+    /// Categories that are to run; empty for all.
+    pub(crate) only: Vec<&'a str>,
 }
 
 /// Where the images are and what they are called.
@@ -30,7 +32,7 @@ pub(crate) struct Source {
     /// As rows have it; a subset says so.
     pub(crate) name: String,
     /// Name of the run's folder.
-    pub(crate) folder: &'static str,
+    pub(crate) folder: String,
     pub(crate) categories: Vec<String>,
     pub(crate) is_fallback: bool,
     root: PathBuf,
@@ -80,13 +82,18 @@ impl Source {
         let (name, run) = match (dataset, &layout) {
             (Named::Mvtec, _) => {
                 let manifest = Manifest::read(project.join("data/manifest.toml"))?;
-                (mvtec_name(&root, &categories, &manifest).into(), "mvtec")
+                let is_wanted = |category: &&String| given.only.is_empty() || given.only.contains(&category.as_str());
+                let wanted: Vec<String> = categories.iter().filter(is_wanted).cloned().collect();
+                match mvtec_name(&root, &wanted, &manifest) {
+                    OWN => (own_name(&root), own_name(&root)),
+                    name => (name.to_string(), "mvtec".to_string()),
+                }
             }
-            (Named::Toy, _) => ("toy".into(), "toy"),
-            (Named::ToyOneClass, _) => ("toy-one-class".into(), "toy"),
-            (Named::Cifar10, Layout::Cifar10(set)) if set.is_complete() => (set.name().into(), "cifar10"),
-            (Named::Cifar10, Layout::Cifar10(set)) => (format!("{}{PART}", set.name()), "cifar10"),
-            (Named::Cifar10, _) => ("cifar10".to_string(), "cifar10"),
+            (Named::Toy, _) => ("toy".into(), "toy".into()),
+            (Named::ToyOneClass, _) => ("toy-one-class".into(), "toy".into()),
+            (Named::Cifar10, Layout::Cifar10(set)) if set.is_complete() => (set.name().into(), "cifar10".into()),
+            (Named::Cifar10, Layout::Cifar10(set)) => (format!("{}{PART}", set.name()), "cifar10".into()),
+            (Named::Cifar10, _) => ("cifar10".into(), "cifar10".into()),
         };
         let limit = given.limit;
         if given.is_quick {
@@ -94,7 +101,7 @@ impl Source {
         }
         Ok(Source {
             name: limit.name(&name),
-            folder: if given.is_quick { "quick" } else { run },
+            folder: if given.is_quick { "quick".into() } else { run },
             categories,
             is_fallback: there.is_none(),
             root,
@@ -186,6 +193,22 @@ pub(crate) fn mvtec_name(root: &Path, categories: &[String], manifest: &Manifest
     match categories.iter().all(is_whole) {
         true => "mvtec",
         false => "mvtec-part",
+    }
+}
+
+/// What rows call another data set in that layout: as its folder, so that two of them can be told apart.
+fn own_name(root: &Path) -> String {
+    let folder = std::path::absolute(root).ok();
+    let name = folder
+        .as_deref()
+        .and_then(Path::file_name)
+        .map(|name| name.to_string_lossy());
+    match name {
+        // Words apart and these names have a meaning in rows.
+        Some(name) if !["mvtec", "cifar10", "toy"].iter().any(|known| name.starts_with(known)) => {
+            name.replace(char::is_whitespace, "_")
+        }
+        _ => OWN.into(),
     }
 }
 

@@ -74,7 +74,7 @@ fn a_run_writes_rows_table_configuration_and_sheets_and_the_next_one_only_reads_
     assert_eq!(rows.len(), 2);
     assert_eq!(rows[0][..3], ["ring", "last", "2"]);
     assert_eq!(rows[1][..2], ["ring", "best"]);
-    assert_eq!(rows[0][3..], ["mvtec-layout", "efficientnet_lite0", "paper", ""]);
+    assert_eq!(rows[0][3..], ["set", "efficientnet_lite0", "paper", ""]);
     let config = cells(&csv, &["config_sha256"])[0][0].clone();
     let toml = fs::read_to_string(out.join("configs").join(format!("{config}.toml"))).unwrap();
     assert!(toml.contains("epochs = 2"), "{toml}");
@@ -103,6 +103,82 @@ fn a_run_writes_rows_table_configuration_and_sheets_and_the_next_one_only_reads_
     assert_eq!(first.stdout, second.stdout, "the same table");
     assert_eq!(before, fs::read(&csv).unwrap(), "nothing was run");
     assert!(stderr(&second).contains("1 of 1 cells are in"), "{}", stderr(&second));
+}
+
+/// Numbers of the row come out of the kept scores as well, and a table is shown where no epoch is selected.
+#[test]
+fn a_method_without_epochs_is_shown_and_its_scores_and_maps_can_be_kept() {
+    let folder = TempDir::new().unwrap();
+    let (data, out) = (data(folder.path(), &["ring"]), folder.path().join("out"));
+    let run = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args([
+            "reproduce",
+            "table1",
+            "--backbone",
+            "efficientnet_lite0",
+            "--only",
+            "variant=padim",
+            "--keep-maps",
+        ])
+        .arg("--data")
+        .arg(&data)
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", stderr(&run));
+    let shown = String::from_utf8_lossy(&run.stdout);
+    assert!(shown.contains("padim") && shown.contains("AUPRO / P-AP"), "{shown}");
+    let kept = |ending: &str| {
+        let files = fs::read_dir(out.join("kept"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let mut found = files.filter(|path| path.to_string_lossy().ends_with(ending));
+        fs::read(found.next().unwrap()).unwrap()
+    };
+    let scores = String::from_utf8(kept(".csv")).unwrap();
+    let scores: Vec<(bool, f64)> = scores
+        .lines()
+        .skip(1)
+        .map(|line| {
+            let mut cells = line.rsplit(',');
+            let score = cells.next().unwrap().parse().unwrap();
+            (cells.next().unwrap() == "1", score)
+        })
+        .collect();
+    let of = |anomalous: bool| {
+        scores
+            .iter()
+            .filter(move |(is, _)| *is == anomalous)
+            .map(|(_, score)| *score)
+    };
+    let pairs = of(true).flat_map(|high| {
+        of(false).map(move |low| f64::from(u8::from(high > low)) + 0.5 * f64::from(u8::from(high == low)))
+    });
+    let auroc = pairs.sum::<f64>() / (of(true).count() * of(false).count()) as f64;
+    let row: f64 = cells(&out.join("table1.csv"), &["image_auroc"])[0][0].parse().unwrap();
+    assert!((auroc - row).abs() < 1e-9, "{auroc} and {row}");
+    for (ending, bytes) in [(".maps.npy", 4), (".masks.npy", 1)] {
+        let file = kept(ending);
+        let header = 10 + usize::from(u16::from_le_bytes([file[8], file[9]]));
+        assert!(
+            file.starts_with(b"\x93NUMPY\x01\x00") && file[header - 1] == b'\n',
+            "{ending}"
+        );
+        assert_eq!(file.len() - header, scores.len() * 224 * 224 * bytes, "{ending}");
+    }
+}
+
+#[test]
+fn where_nobody_reads_on_it_ends_as_usual() {
+    let folder = TempDir::new().unwrap();
+    let data = data(folder.path(), &["ring"]);
+    let mut listing = command(&data, &folder.path().join("out"), &["--list"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(listing.stdout.take());
+    assert!(listing.wait().unwrap().success());
 }
 
 /// Whatever was run in between, the page of a run shows what was asked for last.

@@ -112,6 +112,19 @@ impl Config {
         if self.features.stages.is_empty() {
             return wrong("`features.stages` is empty; name at least one stage".into());
         }
+        let stages = &self.features.stages;
+        if let Some(twice) = (1..stages.len()).find(|&at| stages[..at].contains(&stages[at])) {
+            return wrong(format!(
+                "`features.stages` names `{}` twice; each stage is joined once",
+                stages[twice].name()
+            ));
+        }
+        if self.head.hidden == 0 || self.head.hidden > LARGEST_DIM {
+            return wrong(format!(
+                "`head.hidden` is {}; a discriminator has 1 to {LARGEST_DIM} hidden units",
+                self.head.hidden
+            ));
+        }
         if self.features.patch > LARGEST_PATCH {
             return wrong(format!(
                 "`features.patch` is {}; a neighbourhood has a side of at most {LARGEST_PATCH}",

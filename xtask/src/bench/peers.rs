@@ -232,7 +232,7 @@ pub(crate) fn environment(cache: &Path) -> Result<PathBuf> {
 }
 
 fn run(command: &mut Command) -> Result<()> {
-    eprintln!("{command:?}");
+    errln!("{command:?}");
     // What it prints is no result.
     let status = command.stdout(Stdio::null()).status();
     let status = status.with_context(|| format!("failed to start {command:?}"))?;

@@ -84,8 +84,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         measurements::replace(&file, &new)?;
         all.extend(new);
     }
-    println!("{}", table(&all).to_text());
-    println!(
+    outln!("{}", table(&all).to_text());
+    outln!(
         "rows in {}; `cargo xtask bench report` shows those of results/bench in docs/performance.md",
         file.display()
     );
@@ -180,7 +180,7 @@ fn measure(
             }
         }
         let [[image, _], [image_in_half, _], [half_image, _]] = judged;
-        eprintln!(
+        errln!(
             "{} seed {seed}: I-AUROC {image:.4} in f32, {image_in_half:.4} run in bf16, {half_image:.4} trained in bf16; \
              {full_seconds:.0} s and {half_seconds:.0} s",
             dataset.category

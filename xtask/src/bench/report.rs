@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let document = root.join("docs/performance.md");
     if !arguments.check {
         renew(&root, &document)?;
-        println!("renewed {}", document.display());
+        outln!("renewed {}", document.display());
         return Ok(ExitCode::SUCCESS);
     }
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("failed to read `{}`", path.display()));
@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if read(&renewed)? != read(&document)? {
         bail!("stale: docs/performance.md\n\nhint: `cargo xtask bench report` renews it");
     }
-    println!("as the rows say: docs/performance.md");
+    outln!("as the rows say: docs/performance.md");
     Ok(ExitCode::SUCCESS)
 }
 

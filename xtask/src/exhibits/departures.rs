@@ -22,7 +22,8 @@ type Settings = BTreeMap<String, String>;
 /// `None` where none does.
 pub(super) fn note(part: &Part, folder: &RunFolder, library: &Library) -> Result<Option<String>> {
     let mut seen = BTreeSet::new();
-    let mut differing: Vec<Departures> = Vec::new();
+    // Whether rows are of a training, and how they differ.
+    let mut differing: Vec<(bool, Departures)> = Vec::new();
     let mut name = "";
     for row in &part.rows {
         let variant = part
@@ -39,31 +40,34 @@ pub(super) fn note(part: &Part, folder: &RunFolder, library: &Library) -> Result
         if seen.insert((&row.config_sha256, &row.variant)) {
             name = protocol.name();
             let meant = library.config(&part.experiment.id, variant, protocol, PAPERS, &[])?;
-            differing.push(departures(
-                &settings(&folder.config(&row.config_sha256)?)?,
-                &settings(&meant)?,
-            ));
+            let config = folder.config(&row.config_sha256)?;
+            let departures = departures(&settings(&config)?, &settings(&meant)?);
+            differing.push((matches!(config.method, Method::SimpleNet), departures));
         }
     }
-    let Some((first, others)) = differing.split_first() else {
-        return Ok(None);
-    };
-    let (mut common, mut of_some) = (first.clone(), BTreeSet::new());
-    for other in others {
-        common.retain(|key, values| other.get(key) == Some(values));
-    }
-    for key in differing.iter().flat_map(BTreeMap::keys) {
-        if !common.contains_key(key) {
-            of_some.insert(key.as_str());
-        }
-    }
-    let mut parts: Vec<String> = common
+    let (mut parts, mut of_some) = (Vec::new(), Vec::new());
+    let keys: BTreeSet<&str> = differing
         .iter()
-        .map(|(key, [value, meant])| format!("{key} = {value} (there {meant})"))
+        .flat_map(|(_, departures)| departures.keys().map(String::as_str))
         .collect();
+    for key in keys {
+        let mut concerned = differing
+            .iter()
+            .filter(|(is_training, _)| *is_training || !is_of_training(key))
+            .map(|(_, departures)| departures.get(key));
+        // Of rows that no training made nobody wants to know how one would have been.
+        let Some(first) = concerned.next() else {
+            continue;
+        };
+        match first {
+            Some([value, meant]) if concerned.all(|other| other == first) => {
+                parts.push(format!("{key} = {value} (there {meant})"));
+            }
+            _ => of_some.push(key),
+        }
+    }
     if !of_some.is_empty() {
-        let keys: Vec<&str> = of_some.into_iter().collect();
-        parts.push(format!("in some rows {}", keys.join(", ")));
+        parts.push(format!("in some rows {}", of_some.join(", ")));
     }
     Ok((!parts.is_empty()).then(|| {
         format!(
@@ -98,6 +102,18 @@ pub(super) fn looks(part: &Part, folder: &RunFolder) -> Result<Option<String>> {
     )))
 }
 
+/// Whether a setting is one of SimpleNet alone.
+fn is_of_training(key: &str) -> bool {
+    key.starts_with("train.") || key.starts_with("head.") || ["scale", "evaluate.every"].contains(&key)
+}
+
+/// The settings that two configurations do not have in common: `train.epochs = 40 and 160`.
+pub(crate) fn between(one: &Config, other: &Config) -> Result<Vec<String>> {
+    let differing = departures(&settings(one)?, &settings(other)?);
+    let text = |(key, [one, other]): (String, [String; 2])| format!("{key} = {one} and {other}");
+    Ok(differing.into_iter().map(text).collect())
+}
+
 /// Of each setting that differs the row's value and the one that is meant.
 type Departures = BTreeMap<String, [String; 2]>;
 
@@ -114,6 +130,9 @@ fn departures(found: &Settings, meant: &Settings) -> Departures {
 fn settings(config: &Config) -> Result<Settings> {
     let mut settings = Settings::new();
     flatten("", &Value::try_from(config)?, &mut settings);
+    // Where it is not written it is the usual one.
+    let precision = settings.entry("train.precision".into());
+    precision.or_insert_with(|| Value::from("f32").to_string());
     Ok(settings)
 }
 

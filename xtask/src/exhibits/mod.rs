@@ -1,6 +1,6 @@
 //! Rows to what a reader sees: tables, figures, sheets.
 
-mod departures;
+pub(crate) mod departures;
 mod figures;
 mod tables;
 
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use simplenet_report::{Figure, Measurement, Published, Row, Selection, Table};
 
-use crate::experiment::{Experiment, Library, Show};
+use crate::experiment::{Experiment, Library, Named, Show};
 use crate::folder::RunFolder;
 use crate::sheets;
 use crate::source::PART;
@@ -31,6 +31,8 @@ pub(crate) struct Sheet {
     pub(crate) name: String,
     /// A PNG file in the run's folder.
     pub(crate) path: PathBuf,
+    /// Whether its seed is the first of its kind.
+    pub(crate) is_first_seed: bool,
 }
 
 /// A figure and where it goes.
@@ -85,6 +87,24 @@ impl Part<'_> {
         ))
     }
 
+    /// Of which categories there should be pixel metrics, and are none.
+    fn without_pixels(&self) -> Option<String> {
+        if !matches!(self.experiment.dataset, Named::Mvtec | Named::Toy) {
+            return None;
+        }
+        let lacking = self
+            .rows
+            .iter()
+            .filter(|row| row.error.is_none() && row.pixel_auroc.is_none());
+        let lacking = distinct(lacking.map(|row| row.category.as_str()));
+        (!lacking.is_empty()).then(|| {
+            format!(
+                "Without pixel metrics, because defective test images lack masks: {}.",
+                lacking.join(", ")
+            )
+        })
+    }
+
     /// What a table that averages over categories shows.
     fn mean_caption(&self) -> String {
         match self.categories()[..] {
@@ -126,6 +146,7 @@ impl Exhibits {
                 }
                 first.notes.extend(not_run(experiment, &part.rows));
                 first.notes.extend(part.part_note());
+                first.notes.extend(part.without_pixels());
             }
             exhibits.tables.append(&mut tables);
             let figures = match &experiment.show {
@@ -147,6 +168,9 @@ impl Exhibits {
                     row.category, row.variant, row.protocol, row.backbone, row.seed
                 ),
                 path: folder.sheets().join(format!("{}.png", sheets::stem(row))),
+                is_first_seed: part.rows.iter().all(|other| {
+                    (&other.category, &other.variant) != (&row.category, &row.variant) || other.seed >= row.seed
+                }),
             });
             exhibits.sheets.extend(sheets);
         }

@@ -1,7 +1,7 @@
 //! Rows to tables.
 
 use anyhow::Result;
-use simplenet_data::toy;
+use simplenet_data::{cifar10, toy};
 use simplenet_report::{
     Align, CategoryKind, CategoryKinds, Column, Dimension, Line, Metric, Pivot, Published, PublishedColumn, Row,
     Selection, Table, average, pivot, table1,
@@ -11,40 +11,43 @@ use super::{Part, distinct};
 use crate::folder::RunFolder;
 
 const AUROCS: [Metric; 2] = [Metric::ImageAuroc, Metric::PixelAuroc];
+const OTHERS: [Metric; 2] = [Metric::Aupro, Metric::PixelAp];
 /// Column of docs/paper that has the paper's own numbers.
 const OURS: &str = "SimpleNet";
 
 type Captioned = Vec<(String, Table)>;
 
-/// Of several methods what each costs and their line per category; then, of every one that selects an epoch, a line per
-/// category as in Table 1.
+/// Of several methods, or of those that select no epoch, what each costs and their line per category; then, of every one that
+/// selects one, a line per category as in Table 1; at last the metrics that the paper does not have.
 pub(super) fn categories(part: &Part, methods: &[String], published: &Published) -> Result<Captioned> {
     let has_pixels = part.rows.iter().any(|row| row.pixel_auroc.is_some());
     let variants = distinct(part.rows.iter().map(|row| row.variant.as_str()));
     let mut tables = Vec::new();
-    if variants.len() > 1 {
+    // Without epochs nothing is selected: a table of `last` and `best` would show every number twice.
+    let selects_none = |row: &Row| row.epoch.is_none() && row.error.is_none();
+    let last: Vec<Row> = part
+        .rows
+        .iter()
+        .filter(|row| row.selection == Selection::Last)
+        .cloned()
+        .collect();
+    let by_category = |metrics| Pivot {
+        rows: Dimension::Category,
+        columns: Dimension::Variant,
+        metrics,
+        published: None,
+    };
+    if variants.len() > 1 || part.rows.iter().all(selects_none) {
         tables.push(costs(part, &variants));
-        let last: Vec<Row> = part
-            .rows
-            .iter()
-            .filter(|row| row.selection == Selection::Last)
-            .cloned()
-            .collect();
-        let by_category = Pivot {
-            rows: Dimension::Category,
-            columns: Dimension::Variant,
-            metrics: if has_pixels { &AUROCS } else { &AUROCS[..1] },
-            published: None,
-        };
+        let metrics = if has_pixels { &AUROCS } else { &AUROCS[..1] };
         tables.push((
             format!("`last` per category, {}", part.about),
-            pivot(&last, &by_category)?,
+            pivot(&last, &by_category(metrics))?,
         ));
     }
     for variant in variants {
         let rows: Vec<Row> = part.rows.iter().filter(|row| row.variant == variant).cloned().collect();
-        // Without epochs nothing is selected: the table would show every number twice.
-        if rows.iter().all(|row| row.epoch.is_none() && row.error.is_none()) {
+        if rows.iter().all(selects_none) {
             continue;
         }
         let is_toy = rows.iter().any(|row| row.dataset.starts_with("toy"));
@@ -56,10 +59,15 @@ pub(super) fn categories(part: &Part, methods: &[String], published: &Published)
         };
         let table = match (has_pixels, is_toy) {
             (true, true) => table1(&rows, &toy_kinds(), published, &methods)?,
-            (true, false) => table1(&rows, &CategoryKinds::mvtec(), published, &methods)?,
+            (true, false) if part.is_published() => table1(&rows, &CategoryKinds::mvtec(), published, &methods)?,
+            (true, false) => table1(&rows, &CategoryKinds::new(), published, &methods)?,
             (false, _) => image_only(&rows, published, &methods)?,
         };
         tables.push((format!("{variant}, {}", part.about), table));
+    }
+    if has_pixels {
+        let caption = format!("AUPRO and pixel AP at `last` per category, {}", part.about);
+        tables.push((caption, pivot(&last, &by_category(&OTHERS))?));
     }
     Ok(tables)
 }
@@ -152,21 +160,37 @@ fn image_only(rows: &[Row], published: &Published, methods: &[&str]) -> Result<T
         published: None,
     };
     let mut table = pivot(rows, &spec(Dimension::Category))?;
+    let have = distinct(
+        rows.iter()
+            .filter(|row| row.error.is_none())
+            .map(|row| row.category.as_str()),
+    )
+    .len();
+    let all = match rows[0].dataset.starts_with("cifar10") {
+        true => cifar10::CLASSES.len(),
+        false => distinct(rows.iter().map(|row| row.category.as_str())).len(),
+    };
     for line in pivot(rows, &spec(Dimension::Dataset))?.lines {
         if let Line::Cells(mut cells) = line {
-            cells[0] = "average".into();
+            cells[0] = match have == all {
+                true => "average".into(),
+                false => format!("average ({have} of {all})"),
+            };
             table.lines.push(Line::Strong(cells));
         }
     }
-    let known = published
-        .values()
-        .iter()
-        .filter(|value| methods.contains(&value.column.as_str()));
+    let (average, metric) = ("average", Metric::ImageAuroc);
+    let known = published.values().iter().filter(|value| {
+        value.row == average && value.metric == metric.column() && methods.contains(&value.column.as_str())
+    });
     table.notes.extend(known.map(|value| {
         let source = value.source.as_str();
         format!(
-            "Published {}: {} {} ({source}: {})",
-            value.row, value.column, value.value, value.reference
+            "Published {} in the {average} of all: {} {} ({source}: {})",
+            metric.heading(),
+            value.column,
+            value.value,
+            value.reference
         )
     }));
     Ok(table)

@@ -148,18 +148,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if wanted(Subject::Metrics) {
         metrics::run(&mut bench)?;
     }
-    println!("{}", benchmark_table(&stages::others(&bench.rows), OWN).to_text());
+    outln!("{}", benchmark_table(&stages::others(&bench.rows), OWN).to_text());
     if let Some(table) = stages::table(&bench.rows) {
-        println!("{}", table.to_text());
+        outln!("{}", table.to_text());
     }
-    println!("rows in {}", bench.file.display());
+    outln!("rows in {}", bench.file.display());
     if arguments.publish {
         let document = workspace::root()?.join("docs/performance.md");
         // All that this processor has measured, in several runs perhaps.
         let mut known = benchmarks::read_or_empty(&bench.file)?;
         known.retain(|row| row.device == bench.device);
         publish_all(&document, "bench-cpu", COMMAND, &known)?;
-        println!("renewed {}", document.display());
+        outln!("renewed {}", document.display());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -247,12 +247,12 @@ impl Bench {
         self.started = None;
         let peers = on_last(threads, || Peers::start(python, folder, threads))?;
         let names: Vec<&str> = peers.engines.iter().map(|engine| &*engine.name).collect();
-        eprintln!("peers on {threads} threads: {}", names.join(", "));
+        errln!("peers on {threads} threads: {}", names.join(", "));
         for absent in peers::NAMES
             .iter()
             .filter(|known| !names.iter().any(|name| name.starts_with(*known)))
         {
-            eprintln!("{absent} is not there and is left out");
+            errln!("{absent} is not there and is left out");
         }
         let peers = Rc::new(RefCell::new(peers));
         self.started = Some((threads, Rc::clone(&peers)));
@@ -270,9 +270,15 @@ impl Bench {
     /// Keeps rows and writes them, so that an interrupted run leaves what it has.
     fn push(&mut self, rows: Vec<Benchmark>) -> Result<()> {
         for row in &rows {
-            eprintln!(
+            errln!(
                 "{} {} {} {} threads {} batch {}: {:.2} ms",
-                row.subject, row.model, row.engine, row.precision, row.threads, row.batch, row.p50_ms
+                row.subject,
+                row.model,
+                row.engine,
+                row.precision,
+                row.threads,
+                row.batch,
+                row.p50_ms
             );
         }
         save(&self.file, &rows)?;

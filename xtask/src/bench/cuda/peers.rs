@@ -56,7 +56,7 @@ pub(super) fn run(bench: &mut Bench, python: &Path, given: &[(Arch, PathBuf)]) -
         } else if let Some(p50_ms) = answer["p50_ms"].as_f64() {
             rows.push(row(bench, &answer, &version, p50_ms));
         } else {
-            eprintln!("torch: {line}");
+            errln!("torch: {line}");
         }
     }
     let status = child.wait()?;
@@ -117,7 +117,7 @@ fn compare(bench: &mut Bench, arch: Arch, weights: &Path, output: &Path) -> Resu
             norm += theirs * theirs;
         }
         let distance = (difference / norm).sqrt();
-        println!("{arch} {name}: features differ from PyTorch's by {distance:.1e}");
+        outln!("{arch} {name}: features differ from PyTorch's by {distance:.1e}");
         let subjects = ["features", "backbone"];
         let model = format!("{arch} to layer3");
         for row in &mut bench.rows {

@@ -66,8 +66,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.peers {
         peers::run(&mut bench, &arguments.python, &arguments.weights)?;
     }
-    println!("{}", simplenet_report::benchmark_table(&bench.rows, OWN).to_text());
-    println!("rows in {}", bench.file.display());
+    outln!("{}", simplenet_report::benchmark_table(&bench.rows, OWN).to_text());
+    outln!("rows in {}", bench.file.display());
     if let Some(document) = root
         .map(|root| root.join("docs/performance.md"))
         .filter(|path| path.is_file())
@@ -95,9 +95,14 @@ impl Bench {
     /// Keeps rows and writes them, so that an interrupted run leaves what it has.
     pub(crate) fn push(&mut self, rows: Vec<Benchmark>) -> Result<()> {
         for row in &rows {
-            eprintln!(
+            errln!(
                 "{} {} {} {} batch {}: {:.3} ms",
-                row.subject, row.model, row.engine, row.precision, row.batch, row.p50_ms
+                row.subject,
+                row.model,
+                row.engine,
+                row.precision,
+                row.batch,
+                row.p50_ms
             );
         }
         save(&self.file, &rows)?;

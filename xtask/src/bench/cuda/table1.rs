@@ -53,7 +53,7 @@ pub(super) fn run(bench: &mut Bench, given: &[(Arch, PathBuf)]) -> Result<()> {
         for dataset in &datasets {
             let times = category_once(bench, &config, dataset, &backbone)?;
             let whole: Duration = times.iter().sum();
-            eprintln!("table 1: {}, {name}: {:.1} s", dataset.category, whole.as_secs_f64());
+            errln!("table 1: {}, {name}: {:.1} s", dataset.category, whole.as_secs_f64());
             for (sum, time) in sums.iter_mut().zip(times) {
                 *sum += time;
             }
