@@ -10,6 +10,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use simplenet::config::Config;
 use simplenet_backbone::Arch;
+use simplenet_data::toy;
 use toml::{Table, Value};
 
 /// The two readings of the method in protocols.toml.
@@ -230,13 +231,75 @@ impl Library {
         let mut experiment: Experiment =
             toml::from_str(&text).with_context(|| format!("failed to parse `{}`", path.display()))?;
         experiment.id = id.to_string();
-        if experiment.variants.is_empty() || experiment.protocols.is_empty() || experiment.seeds.is_empty() {
+        self.check(&experiment)
+            .with_context(|| format!("`{}`", path.display()))?;
+        Ok(experiment)
+    }
+
+    /// Refuses what would be wrong, or wrongly shown, only after hours.
+    fn check(&self, experiment: &Experiment) -> Result<()> {
+        let Experiment {
+            variants,
+            seeds,
+            fallback,
+            quick,
+            ..
+        } = experiment;
+        if experiment.id == "all" {
+            bail!("`all` is every experiment, and no name for one");
+        }
+        if variants.is_empty() || experiment.protocols.is_empty() || seeds.is_empty() {
+            bail!("it needs at least one variant, one protocol and one seed");
+        }
+        if let Some(at) = (1..seeds.len()).find(|&at| seeds[..at].contains(&seeds[at])) {
+            bail!("seed {} is there twice", seeds[at]);
+        }
+        let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
+        if names.contains(&"") {
+            bail!("a variant has no name");
+        }
+        if let Some(at) = (1..names.len()).find(|&at| names[..at].contains(&names[at])) {
             bail!(
-                "`{}` needs at least one variant, one protocol and one seed",
-                path.display()
+                "two variants are called `{}`, and rows tell them apart by their names",
+                names[at]
             );
         }
-        Ok(experiment)
+        if !matches!(fallback.dataset, Named::Toy | Named::ToyOneClass) {
+            bail!("`fallback.dataset` is for where no data set is: `toy` or `toy-one-class`");
+        }
+        let known = toy::CATEGORIES.map(|category| category.name);
+        if quick.categories.is_empty() || quick.categories.iter().any(|name| !known.contains(&name.as_str())) {
+            bail!("`quick.categories` is a list of {}", known.join(", "));
+        }
+        let sets = variants.iter().map(|variant| &variant.set);
+        for set in sets.chain([&fallback.set, &quick.set]) {
+            if names_backbone(set) {
+                bail!(
+                    "`features.backbone` is in a `set`\n\nhint: `backbone` of the file, of a variant or of `[fallback]` chooses one"
+                );
+            }
+        }
+        if let Show::Sweep { key, mark, .. } = &experiment.show {
+            if !names.contains(&mark.as_str()) {
+                bail!(
+                    "`show.sweep.mark` is `{mark}`, and the variants are {}",
+                    names.join(", ")
+                );
+            }
+            for variant in variants {
+                let config = self.config(
+                    &experiment.id,
+                    variant,
+                    experiment.protocols[0],
+                    experiment.backbone,
+                    &[],
+                )?;
+                if number(&config, key)?.is_none() {
+                    bail!("`show.sweep.key` is `{key}`, which is no number of the configuration");
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The configuration of one variant: protocol, then backbone, then the variant, then the given tables, each over the one
@@ -304,15 +367,32 @@ pub(crate) fn parse_set(assignment: &str) -> Result<Table> {
         .with_context(|| format!("`{assignment}` is not KEY=VALUE\n\nhint: for example --set train.noise=0.1"))?;
     // A bare word is a string, so that `--set scale=absolute` needs no quotes within quotes.
     let parsed = toml::from_str::<Table>(&format!("{key} = {value}"));
+    if parsed.is_err() && value.starts_with(['[', '{']) {
+        bail!(
+            "`{assignment}`: {value} is no value of TOML\n\nhint: words in it have quotes, and the shell wants others around them: \
+             --set 'features.stages=[\"layer2\", \"layer3\"]'"
+        );
+    }
     let table = parsed
         .or_else(|_| toml::from_str(&format!("{key} = {value:?}")))
         .with_context(|| format!("`{assignment}` is not KEY=VALUE"))?;
     // Its weights are looked for first, and the protocol has settings for each.
-    let features = table.get("features").and_then(Value::as_table);
-    if features.is_some_and(|features| features.contains_key("backbone")) {
+    if names_backbone(&table) {
         bail!("`--set {assignment}` does not choose a backbone\n\nhint: `--backbone NAME` does");
     }
     Ok(table)
+}
+
+fn names_backbone(set: &Table) -> bool {
+    let features = set.get("features").and_then(Value::as_table);
+    features.is_some_and(|features| features.contains_key("backbone"))
+}
+
+/// A number of a configuration by its path such as `train.noise`.
+pub(crate) fn number(config: &Config, key: &str) -> Result<Option<f64>> {
+    let config = Value::try_from(config)?;
+    let value = key.split('.').try_fold(&config, |value, part| value.get(part));
+    Ok(value.and_then(|value| value.as_float().or(value.as_integer().map(|integer| integer as f64))))
 }
 
 /// Hex sha256 of the configuration as TOML together with what else decides a number: the weights and the data.
@@ -368,6 +448,75 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// The file that docs/experiments.md shows.
+    #[test]
+    fn the_example_of_the_documents_is_an_experiment() {
+        let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let page = std::fs::read_to_string(project.join("docs/experiments.md")).unwrap();
+        let (_, example) = page.split_once("```toml\n").unwrap();
+        let (example, _) = example.split_once("```").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["protocols.toml", "backbones.toml"] {
+            std::fs::copy(project.join("xtask/experiments").join(name), folder.path().join(name)).unwrap();
+        }
+        std::fs::write(folder.path().join("mine.toml"), example).unwrap();
+        let library = Library::open(folder.path()).unwrap();
+        let experiment = library.experiment("mine").unwrap();
+        assert!(experiment.variants.len() > 1);
+        for variant in &experiment.variants {
+            for protocol in Protocol::ALL {
+                let over = [&experiment.fallback.set, &experiment.quick.set];
+                library
+                    .config("mine", variant, protocol, experiment.backbone, &over)
+                    .unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_would_be_wrong_after_hours_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let experiments = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
+        for name in ["protocols.toml", "backbones.toml"] {
+            std::fs::copy(experiments.join(name), folder.path().join(name)).unwrap();
+        }
+        let fig5 = std::fs::read_to_string(experiments.join("fig5.toml")).unwrap();
+        let library = Library::open(folder.path()).unwrap();
+        let refused = |from: &str, to: &str| {
+            let changed = fig5.replace(from, to);
+            assert_ne!(changed, fig5, "{from}");
+            std::fs::write(folder.path().join("mine.toml"), changed).unwrap();
+            let error = library.experiment("mine").map(|_| ()).unwrap_err();
+            format!("{error:#}")
+        };
+        std::fs::write(folder.path().join("mine.toml"), &fig5).unwrap();
+        library.experiment("mine").unwrap();
+        for (from, to, expected) in [
+            ("seeds = [0]", "seeds = [0, 0]", "seed 0 is there twice"),
+            (
+                "seeds = [0]",
+                "seeds = []",
+                "at least one variant, one protocol and one seed",
+            ),
+            ("\"train.noise\"", "\"train.nois\"", "`show.sweep.key` is `train.nois`"),
+            ("mark = \"", "mark = \"no-", "`show.sweep.mark` is `no-"),
+            ("dataset = \"toy\"", "dataset = \"mvtec\"", "`toy` or `toy-one-class`"),
+            (
+                "categories = [",
+                "categories = [\"bottle\", ",
+                "is a list of weave, grain",
+            ),
+            (
+                "[quick]",
+                "[quick]\nset.features.backbone = \"resnet18\"",
+                "`features.backbone` is in a `set`",
+            ),
+        ] {
+            let text = refused(from, to);
+            assert!(text.contains(expected) && text.contains("mine.toml"), "{to}: {text}");
         }
     }
 
@@ -427,6 +576,8 @@ mod tests {
             Some(3)
         );
         assert!(parse_set("train.epochs").is_err());
+        let error = parse_set("features.stages=[layer2]").unwrap_err().to_string();
+        assert!(error.contains("hint: words in it have quotes"), "{error}");
     }
 
     #[test]

@@ -129,6 +129,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         "all" => library.all()?,
         id => vec![library.experiment(id)?],
     };
+    // The run's document is of all; a file that is broken is better known before the work.
+    let all = library.all()?;
     let device = match arguments.device {
         DeviceChoice::Cpu => Device::Cpu,
         DeviceChoice::Cuda => Device::cuda(0)?,
@@ -200,7 +202,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Err(error);
     }
     if !arguments.list {
-        let all = library.all()?;
         for folder in &folders {
             report::write_text(&root, folder, &all)?;
             report::write_page(&root, folder, &all)?;
@@ -285,11 +286,12 @@ impl<'a> Session<'a> {
         let Session {
             arguments, experiment, ..
         } = self;
-        if self.source.is_fallback && !arguments.quick {
-            let (name, option) = match experiment.dataset {
-                Named::Cifar10 => ("CIFAR-10", "fetch cifar10` or `--cifar10 DIR`"),
-                _ => ("MVTec AD", "fetch mvtec` or `--data DIR`"),
-            };
+        let named = match experiment.dataset {
+            Named::Mvtec => Some(("MVTec AD", "fetch mvtec` or `--data DIR`")),
+            Named::Cifar10 => Some(("CIFAR-10", "fetch cifar10` or `--cifar10 DIR`")),
+            Named::Toy | Named::ToyOneClass => None,
+        };
+        if let Some((name, option)) = named.filter(|_| self.source.is_fallback && !arguments.quick) {
             errln!(
                 "{name} is not here: running the procedural set `{}` with {}. These numbers are not the paper's; for those, \
                  `cargo xtask data {option}.",

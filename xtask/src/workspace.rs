@@ -94,7 +94,7 @@ pub(crate) fn machine(threads: usize) -> String {
 pub(crate) fn command() -> String {
     let quoted = |argument: String| match argument
         .chars()
-        .any(|c| c.is_whitespace() || "'\"$&;|<>()*?".contains(c))
+        .any(|c| c.is_whitespace() || "'\"$&;|<>()*?{}[]~#!`\\".contains(c))
     {
         true => format!("'{}'", argument.replace('\'', "'\\''")),
         false => argument,

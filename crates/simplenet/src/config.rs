@@ -135,10 +135,10 @@ impl Config {
             pretrain_dim,
             target_dim,
         } = self.features.embedding
-            && pretrain_dim.max(target_dim) > LARGEST_DIM
+            && (pretrain_dim.min(target_dim) == 0 || pretrain_dim.max(target_dim) > LARGEST_DIM)
         {
             return wrong(format!(
-                "`features.embedding.code` has {pretrain_dim} and {target_dim} channels; at most {LARGEST_DIM} make sense"
+                "`features.embedding.code` has {pretrain_dim} and {target_dim} channels; 1 to {LARGEST_DIM} make sense"
             ));
         }
         if self.features.patch.is_multiple_of(2) {

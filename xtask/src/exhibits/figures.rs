@@ -10,6 +10,7 @@ use simplenet_report::figure::{
 use simplenet_report::{Measurement, Metric, Published, Row, Selection, Spread, average};
 
 use super::{Drawing, Part, distinct, tables};
+use crate::experiment::number;
 use crate::folder::RunFolder;
 
 /// More lines than this are averaged over categories: colours repeat after seven.
@@ -323,9 +324,7 @@ fn point(x: f64, y: f64, deviation: Option<f64>) -> Point {
 impl RunFolder {
     /// A number of the configuration that produced a row, by its path such as `train.noise`.
     fn number(&self, sha256: &str, key: &str) -> Result<f64> {
-        let config = toml::Value::try_from(self.config(sha256)?)?;
-        let value = key.split('.').try_fold(&config, |value, part| value.get(part));
-        let number = value.and_then(|value| value.as_float().or(value.as_integer().map(|integer| integer as f64)));
+        let number = number(&self.config(sha256)?, key)?;
         number.with_context(|| format!("the configuration {sha256} has no number `{key}`"))
     }
 }
