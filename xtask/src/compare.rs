@@ -11,7 +11,7 @@ use simplenet_report::{Align, Column, Line, Metric, Published, Row, Selection, T
 use crate::exhibits::{departures, newest};
 use crate::experiment::{Experiment, Library, Named, Show};
 use crate::folder::RunFolder;
-use crate::{report, workspace};
+use crate::{report, source, workspace};
 
 const METRICS: [Metric; 5] = [
     Metric::ImageAuroc,
@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         let other = report::find_run(&root, &arguments.other)?;
         let (mine, theirs) = (shown(&folder, &experiments)?, shown(&other, &experiments)?);
-        skipped.extend(unlike((&folder, &mine), (&other, &theirs))?);
+        skipped.extend(unlike((&folder, &mine), (&other, &theirs)));
         (numbers(&mine), numbers(&theirs))
     };
     let mut differences: Vec<(f64, &Name, f64, f64)> = Vec::new();
@@ -137,7 +137,7 @@ fn no_paper(skipped: &[String]) -> String {
     reasons.join("\n")
 }
 
-/// The rows of a run that its report shows.
+/// Of every cell of a run the rows of one configuration, as its report has them.
 fn shown(folder: &RunFolder, experiments: &[Experiment]) -> Result<Vec<Row>> {
     let mut shown = Vec::new();
     for experiment in experiments {
@@ -148,12 +148,13 @@ fn shown(folder: &RunFolder, experiments: &[Experiment]) -> Result<Vec<Row>> {
 
 /// What two runs are compared by.
 fn what(row: &Row) -> String {
+    let dataset = source::family(&row.dataset);
     let names = [
         &row.experiment,
         &row.variant,
         &row.protocol,
         &row.backbone,
-        &row.dataset,
+        &dataset,
         &row.category,
     ];
     format!("{} {}", names.map(String::as_str).join(" "), row.selection)
@@ -165,45 +166,53 @@ fn numbers(rows: &[Row]) -> Numbers {
     numbers
 }
 
-/// In what the rows that are compared are not alike: seeds and settings.
-fn unlike((folder, mine): (&RunFolder, &[Row]), (other, theirs): (&RunFolder, &[Row])) -> Result<Vec<String>> {
-    let mut notes = Vec::new();
-    let mut note = |text: String| {
-        if !notes.contains(&text) {
-            notes.push(text);
-        }
+/// In what the rows that are compared are not alike: seeds, settings, weights and images.
+fn unlike((folder, mine): (&RunFolder, &[Row]), (other_folder, theirs): (&RunFolder, &[Row])) -> Vec<String> {
+    let by_name = |rows| -> BTreeMap<String, Vec<&Row>> {
+        let mut named: BTreeMap<String, Vec<&Row>> = BTreeMap::new();
+        let finished = Iterator::filter(<[Row]>::iter(rows), |row| row.error.is_none());
+        finished.for_each(|row| named.entry(what(row)).or_default().push(row));
+        named
     };
-    let seeds = |rows: &[Row], of: &str| -> String {
-        let seeds: BTreeSet<u64> = rows.iter().filter(|row| what(row) == of).map(|row| row.seed).collect();
-        seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
-    };
-    let mut compared = BTreeSet::new();
-    for row in mine.iter().filter(|row| row.error.is_none()) {
-        let name = what(row);
-        let Some(same) = theirs.iter().find(|other| what(other) == name && other.error.is_none()) else {
+    let others = by_name(theirs);
+    let mut notes = BTreeSet::new();
+    for (name, rows) in by_name(mine) {
+        let Some(others) = others.get(&name) else {
             continue;
         };
-        if compared.insert(name.clone()) {
-            let [left, right] = [seeds(mine, &name), seeds(theirs, &name)];
-            if left != right {
-                note(format!("seeds {left} here and {right} there"));
+        let of = format!("{} {}", rows[0].experiment, rows[0].variant);
+        let [left, right] = [&rows, others].map(|rows| seeds(rows));
+        if left != right {
+            notes.insert(format!("{of} with seeds {left} and {right}"));
+        }
+        for row in &rows {
+            let twin = others.iter().find(|other| other.seed == row.seed).unwrap_or(&others[0]);
+            if row.config_sha256 == twin.config_sha256 {
+                continue;
             }
-            let [left, right] = [folder.config(&row.config_sha256)?, other.config(&same.config_sha256)?];
-            let settings = departures::between(&left, &right)?;
-            if !settings.is_empty() {
-                note(format!(
-                    "{} {} with {}",
-                    row.experiment,
-                    row.variant,
-                    settings.join(", ")
-                ));
-            }
+            let configs = [
+                folder.config(&row.config_sha256),
+                other_folder.config(&twin.config_sha256),
+            ];
+            let differing = match configs {
+                [Ok(one), Ok(other)] => departures::between(&one, &other).unwrap_or_default(),
+                _ => vec!["configurations that are not both on disk".into()],
+            };
+            notes.insert(match differing.is_empty() {
+                true => format!("{of} with other weights or images"),
+                false => format!("{of} with {}", differing.join(", ")),
+            });
         }
     }
-    Ok(match notes.is_empty() {
+    match notes.is_empty() {
         true => Vec::new(),
-        false => vec![format!("Not alike: {}.", notes.join("; "))],
-    })
+        false => vec![format!("Not alike: {}.", Vec::from_iter(notes).join("; "))],
+    }
+}
+
+fn seeds(rows: &[&Row]) -> String {
+    let seeds: BTreeSet<u64> = rows.iter().map(|row| row.seed).collect();
+    seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Our rows at `best`, as the paper's are, under the names of docs/paper, and the numbers there.

@@ -258,6 +258,9 @@ impl Library {
         if names.contains(&"") {
             bail!("a variant has no name");
         }
+        if let Some(name) = names.iter().find(|name| name.contains(['/', '\\'])) {
+            bail!("a variant is called `{name}`, and files are named after it: no slashes");
+        }
         if let Some(at) = (1..names.len()).find(|&at| names[..at].contains(&names[at])) {
             bail!(
                 "two variants are called `{}`, and rows tell them apart by their names",
@@ -367,7 +370,7 @@ pub(crate) fn parse_set(assignment: &str) -> Result<Table> {
         .with_context(|| format!("`{assignment}` is not KEY=VALUE\n\nhint: for example --set train.noise=0.1"))?;
     // A bare word is a string, so that `--set scale=absolute` needs no quotes within quotes.
     let parsed = toml::from_str::<Table>(&format!("{key} = {value}"));
-    if parsed.is_err() && value.starts_with(['[', '{']) {
+    if parsed.is_err() && value.trim_start().starts_with(['[', '{']) {
         bail!(
             "`{assignment}`: {value} is no value of TOML\n\nhint: words in it have quotes, and the shell wants others around them: \
              --set 'features.stages=[\"layer2\", \"layer3\"]'"
@@ -496,6 +499,13 @@ mod tests {
         library.experiment("mine").unwrap();
         for (from, to, expected) in [
             ("seeds = [0]", "seeds = [0, 0]", "seed 0 is there twice"),
+            (
+                "name = \"x0.125\"",
+                "name = \"x0.25\"",
+                "two variants are called `x0.25`",
+            ),
+            ("name = \"x0.125\"", "name = \"\"", "a variant has no name"),
+            ("name = \"x0.125\"", "name = \"1/8\"", "no slashes"),
             (
                 "seeds = [0]",
                 "seeds = []",

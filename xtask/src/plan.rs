@@ -27,9 +27,7 @@ pub(crate) struct Cell {
 
 /// What the command line chose.
 pub(crate) struct Choice<'a> {
-    pub(crate) dataset: &'a str,
-    /// Category and a fingerprint of its files.
-    pub(crate) categories: &'a [(String, String)],
+    pub(crate) categories: &'a [Images],
     pub(crate) protocols: &'a [Protocol],
     /// The variants that can run here.
     pub(crate) variants: &'a [Runnable<'a>],
@@ -37,6 +35,15 @@ pub(crate) struct Choice<'a> {
     /// Merged over every variant, in this order.
     pub(crate) set: &'a [&'a Table],
     pub(crate) only: &'a [Only],
+}
+
+/// The images of a category.
+pub(crate) struct Images {
+    pub(crate) category: String,
+    /// What rows call them.
+    pub(crate) dataset: String,
+    /// Of the files.
+    pub(crate) fingerprint: String,
 }
 
 /// A variant with the backbone that it runs on.
@@ -71,17 +78,17 @@ impl Only {
             value: value.into(),
         })
     }
-
-    /// Its value, where it is one of this key.
-    pub(crate) fn value_of(&self, key: &str) -> Option<&str> {
-        (self.key == key).then_some(self.value.as_str())
-    }
 }
 
 /// The cells in the order they run: all that share a feature bank stand together.
 pub(crate) fn cells(library: &Library, experiment: &Experiment, choice: &Choice) -> Result<Vec<Cell>> {
     let mut cells = Vec::new();
-    for (category, fingerprint) in choice.categories {
+    for images in choice.categories {
+        let Images {
+            category,
+            dataset,
+            fingerprint,
+        } = images;
         for &protocol in choice.protocols {
             for runnable in choice.variants {
                 let Runnable {
@@ -98,7 +105,7 @@ pub(crate) fn cells(library: &Library, experiment: &Experiment, choice: &Choice)
                         experiment: experiment.id.clone(),
                         variant: variant.name.clone(),
                         protocol,
-                        dataset: choice.dataset.to_string(),
+                        dataset: dataset.clone(),
                         category: category.clone(),
                         seed,
                         config: config.clone(),
@@ -120,8 +127,7 @@ impl Cell {
             && self.config.features == other.config.features
     }
 
-    /// Whether a row is this cell's. Which images it is of is in the hash; what they are called together depends on what else was
-    /// run with them.
+    /// Whether a row is this cell's. Which images it is of is in the hash, whatever they were called.
     pub(crate) fn owns(&self, row: &Row) -> bool {
         row.experiment == self.experiment
             && row.variant == self.variant

@@ -1,5 +1,6 @@
 //! `cargo xtask report`: finished rows to Markdown, figures, blocks of the documents and a page for the browser.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -259,7 +260,10 @@ fn provenance(rows: &[Row]) -> String {
         0 => String::new(),
         others => format!(" ({others} of other configurations of the same cells, which are not shown)"),
     };
-    let several = shown.iter().any(|row| row.seed != shown[0].seed);
+    let several = shown.iter().any(|row| {
+        let is_twin = |other: &&Row| (&other.variant, &other.category) == (&row.variant, &row.category);
+        shown.iter().filter(is_twin).any(|other| other.seed != row.seed)
+    });
     let deviation = match several {
         true => " ± is the sample standard deviation over seeds.",
         false => "",
@@ -386,8 +390,10 @@ pub(crate) fn write_page(root: &Path, folder: &RunFolder, experiments: &[Experim
             shown.push(Exhibit::Svg(one_line(&drawing.figure), drawing.figure.svg()?));
         }
         // Of several seeds the pictures are much the same, and large.
-        let of_page = |sheet: &Sheet| sheet.is_first_seed && sheet.path.is_file();
-        for Sheet { caption, path, .. } in exhibits.sheets.into_iter().filter(of_page) {
+        let mut kinds = BTreeSet::new();
+        let mut sheets = exhibits.sheets;
+        sheets.retain(|sheet| sheet.path.is_file() && kinds.insert(sheet.kind.clone()));
+        for Sheet { caption, path, .. } in sheets {
             let png = std::fs::read(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
             shown.push(Exhibit::Png(caption, png));
             let gallery = folder

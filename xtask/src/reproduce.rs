@@ -16,7 +16,7 @@ use toml::Table;
 
 use crate::experiment::{Experiment, Library, Limit, Named, Protocol, Show, parse_set};
 use crate::folder::RunFolder;
-use crate::plan::{self, Cell, Choice, NothingMatches, Only, Runnable};
+use crate::plan::{self, Cell, Choice, Images, NothingMatches, Only, Runnable};
 use crate::progress::Progress;
 use crate::run::{self, Run, Stopped};
 use crate::shard::Shard;
@@ -248,11 +248,6 @@ impl<'a> Session<'a> {
                 test: arguments.limit_test,
             },
             is_quick: arguments.quick,
-            only: arguments
-                .only
-                .iter()
-                .filter_map(|only| only.value_of("category"))
-                .collect(),
         };
         let source = Source::find(experiment, &given, root)?;
         let usual = if source.is_fallback {
@@ -293,9 +288,8 @@ impl<'a> Session<'a> {
         };
         if let Some((name, option)) = named.filter(|_| self.source.is_fallback && !arguments.quick) {
             errln!(
-                "{name} is not here: running the procedural set `{}` with {}. These numbers are not the paper's; for those, \
+                "{name} is not here: running the procedural set with {}. These numbers are not the paper's; for those, \
                  `cargo xtask data {option}.",
-                self.source.name,
                 self.backbone
             );
         }
@@ -367,17 +361,15 @@ impl<'a> Session<'a> {
     /// The backbone that `--weights` is for: the one that `--backbone` names; or where variants have backbones of their own, the
     /// one of them that the file looks like.
     fn weights_are_for(&self, file: Option<&Path>) -> Arch {
-        let looks_like = match (self.arguments.backbone, file) {
-            // What is wrong with the file is said where it is needed.
-            (None, Some(file)) => Checkpoint::open(file)
-                .ok()
-                .and_then(|checkpoint| checkpoint.looks_like()),
-            _ => None,
-        };
-        let mut of_variants = self.experiment.variants.iter().filter_map(|variant| variant.backbone);
-        looks_like
-            .filter(|found| of_variants.any(|own| own == *found))
-            .unwrap_or(self.backbone)
+        let variants = &self.experiment.variants;
+        let is_own = |backbone: Arch| variants.iter().any(|variant| variant.backbone == Some(backbone));
+        if self.arguments.backbone.is_some() || variants.iter().all(|variant| variant.backbone.is_none()) {
+            return self.backbone;
+        }
+        // What is wrong with the file is said by whom it is for.
+        let checkpoint = file.and_then(|file| Checkpoint::open(file).ok());
+        let looks_like = checkpoint.and_then(|checkpoint| checkpoint.looks_like());
+        looks_like.filter(|found| is_own(*found)).unwrap_or(self.backbone)
     }
 
     /// The variants whose weights are here, and those weights. A variant with a backbone of its own may lack them; the others
@@ -415,6 +407,18 @@ impl<'a> Session<'a> {
                 weights: identity.unwrap_or_default().to_string(),
             });
         }
+        if let Some(file) = self
+            .arguments
+            .weights
+            .as_deref()
+            .filter(|_| self.arguments.experiment != "all")
+            && !found.iter().any(|(backbone, _)| arsenal.is_named(*backbone))
+        {
+            bail!(
+                "`{}` is for none of the variants' backbones\n\nhint: `--backbone NAME` says which it is for, and the variant with it runs",
+                file.display()
+            );
+        }
         match lacking {
             Some(error) if runnable.is_empty() => Err(error),
             _ => Ok((runnable, found)),
@@ -445,13 +449,16 @@ impl<'a> Session<'a> {
             over.push(&experiment.quick.set);
         }
         over.push(&set);
-        let fingerprints = self.source.categories.iter();
-        let categories = fingerprints
-            .map(|category| Ok((category.clone(), self.source.fingerprint(category)?)))
-            .collect::<Result<Vec<_>>>()?;
+        let images = |category: &String| {
+            Ok(Images {
+                category: category.clone(),
+                dataset: self.source.name(category),
+                fingerprint: self.source.fingerprint(category)?,
+            })
+        };
+        let categories = self.source.categories.iter().map(images).collect::<Result<Vec<_>>>()?;
         let given = &arguments.protocol;
         let choice = Choice {
-            dataset: &self.source.name,
             categories: &categories,
             protocols: if given.is_empty() { &experiment.protocols } else { given },
             variants: runnable,

@@ -416,9 +416,6 @@ impl Run<'_> {
                 progress.say(&format!("{}    its pictures are missing: {error:#}", cell.label()));
             }
         }
-        if let Some(folder) = &self.kept {
-            kept::write(folder, &rows[0], &shown)?;
-        }
         if !recorded.is_empty() {
             let owned: Vec<Measurement> = recorded.into_iter().map(|recorded| recorded.of(&rows[0])).collect();
             measurements::replace(&self.measurements, &owned)?;
@@ -429,6 +426,14 @@ impl Run<'_> {
                 return Ok(format!("{}    done by another process meanwhile", cell.label()));
             }
             recorded => recorded?,
+        }
+        if let Some(folder) = &self.kept
+            && let Err(error) = kept::write(folder, &rows[0], &shown)
+        {
+            progress.say(&format!(
+                "{}    its scores and maps are not kept: {error:#}",
+                cell.label()
+            ));
         }
         let percent = |judged: &Judged| match judged.evaluation.pixel {
             Some(pixel) => format!(

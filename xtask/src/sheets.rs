@@ -73,7 +73,7 @@ pub(crate) fn write(folder: &Path, row: &Row, ranking: Ranking, shown: &Shown) -
         "{}: {} {}, {}, protocol {}, seed {}{epochs}",
         row.category, row.experiment, row.variant, row.backbone, row.protocol, row.seed
     );
-    sheet(&create(folder, row, "png")?, &title, &sections)?;
+    sheet(&cell_file(folder, row, "png")?, &title, &sections)?;
     Ok(())
 }
 
@@ -101,11 +101,12 @@ pub(crate) fn write_gallery(folder: &Path, row: &Row, shown: &Shown) -> Result<(
         image_threshold: shown.evaluation.image.f1_threshold,
         taken_from: ranked.len(),
     };
-    gallery::write(&create(folder, row, "json")?, &gallery)?;
+    gallery::write(&cell_file(folder, row, "json")?, &gallery)?;
     Ok(())
 }
 
-pub(crate) fn create(folder: &Path, row: &Row, ending: &str) -> Result<PathBuf> {
+/// The file of a cell in a folder that is there from now on.
+pub(crate) fn cell_file(folder: &Path, row: &Row, ending: &str) -> Result<PathBuf> {
     std::fs::create_dir_all(folder).with_context(|| format!("failed to create `{}`", folder.display()))?;
     Ok(folder.join(format!("{}.{ending}", stem(row))))
 }

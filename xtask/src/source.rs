@@ -23,14 +23,11 @@ pub(crate) struct Given<'a> {
     pub(crate) cifar10: Option<&'a Path>,
     pub(crate) limit: Limit,
     pub(crate) is_quick: bool,
-    /// Categories that are to run; empty for all.
-    pub(crate) only: Vec<&'a str>,
 }
 
 /// Where the images are and what they are called.
 pub(crate) struct Source {
-    /// As rows have it; a subset says so.
-    pub(crate) name: String,
+    name: Name,
     /// Name of the run's folder.
     pub(crate) folder: String,
     pub(crate) categories: Vec<String>,
@@ -38,6 +35,14 @@ pub(crate) struct Source {
     root: PathBuf,
     layout: Layout,
     limit: Limit,
+}
+
+/// What rows call the images.
+enum Name {
+    /// All of them.
+    Of(String),
+    /// MVTec AD's, each category for itself.
+    Mvtec(Box<Manifest>),
 }
 
 enum Layout {
@@ -82,31 +87,42 @@ impl Source {
         let (name, run) = match (dataset, &layout) {
             (Named::Mvtec, _) => {
                 let manifest = Manifest::read(project.join("data/manifest.toml"))?;
-                let is_wanted = |category: &&String| given.only.is_empty() || given.only.contains(&category.as_str());
-                let wanted: Vec<String> = categories.iter().filter(is_wanted).cloned().collect();
-                match mvtec_name(&root, &wanted, &manifest) {
-                    OWN => (own_name(&root), own_name(&root)),
-                    name => (name.to_string(), "mvtec".to_string()),
+                match categories
+                    .iter()
+                    .all(|category| manifest.mvtec.images.contains_key(category))
+                {
+                    true => (Name::Mvtec(Box::new(manifest)), "mvtec".to_string()),
+                    false => (Name::Of(own_name(&root)), own_name(&root)),
                 }
             }
-            (Named::Toy, _) => ("toy".into(), "toy".into()),
-            (Named::ToyOneClass, _) => ("toy-one-class".into(), "toy".into()),
-            (Named::Cifar10, Layout::Cifar10(set)) if set.is_complete() => (set.name().into(), "cifar10".into()),
-            (Named::Cifar10, Layout::Cifar10(set)) => (format!("{}{PART}", set.name()), "cifar10".into()),
-            (Named::Cifar10, _) => ("cifar10".into(), "cifar10".into()),
+            (Named::Toy, _) => (Name::Of("toy".into()), "toy".into()),
+            (Named::ToyOneClass, _) => (Name::Of("toy-one-class".into()), "toy".into()),
+            (Named::Cifar10, Layout::Cifar10(set)) if set.is_complete() => {
+                (Name::Of(set.name().into()), "cifar10".into())
+            }
+            (Named::Cifar10, Layout::Cifar10(set)) => (Name::Of(format!("{}{PART}", set.name())), "cifar10".into()),
+            (Named::Cifar10, _) => (Name::Of("cifar10".into()), "cifar10".into()),
         };
         let limit = given.limit;
         if given.is_quick {
             categories.retain(|category| experiment.quick.categories.contains(category));
         }
         Ok(Source {
-            name: limit.name(&name),
+            name,
             folder: if given.is_quick { "quick".into() } else { run },
             categories,
             is_fallback: there.is_none(),
             root,
             layout,
             limit,
+        })
+    }
+
+    /// What rows call the images of a category; a subset says so.
+    pub(crate) fn name(&self, category: &str) -> String {
+        self.limit.name(match &self.name {
+            Name::Of(name) => name,
+            Name::Mvtec(manifest) => mvtec_name(&self.root, category, manifest),
         })
     }
 
@@ -169,45 +185,58 @@ impl Source {
 }
 
 /// What the name of a published set ends in where the images are not those, by their number or size.
-pub(crate) const PART: &str = "-part";
-/// Categories that are not those of MVTec AD.
+const PART: &str = "-part";
+/// Categories that are not those of MVTec AD, in a folder whose name cannot be theirs.
 const OWN: &str = "mvtec-layout";
 
-/// What rows call a folder of categories in the layout of MVTec AD: its name only where the images can be those.
+/// What rows call a category that has the name of one of MVTec AD's: `mvtec` only where the images can be those.
 ///
 /// Numbers of images and the size of the first ones are compared, not the pixels: `cargo xtask data verify` does more.
-pub(crate) fn mvtec_name(root: &Path, categories: &[String], manifest: &Manifest) -> &'static str {
-    let published = &manifest.mvtec.images;
-    if categories.iter().any(|category| !published.contains_key(category)) {
-        return OWN;
-    }
+pub(crate) fn mvtec_name(root: &Path, category: &str, manifest: &Manifest) -> &'static str {
     // One that cannot be read is not the published one; its own row will say why.
-    let is_whole = |category: &String| {
-        let expected = published[category];
+    let is_whole = manifest.mvtec.images.get(category).is_some_and(|expected| {
         mvtec::load(root, category).is_ok_and(|dataset| {
             let first = dataset.train.first().and_then(|sample| sample.source.dimensions().ok());
             let has_size = expected.side.is_none_or(|side| first == Some((side, side)));
             (dataset.train.len(), dataset.test.len()) == (expected.train, expected.test) && has_size
         })
-    };
-    match categories.iter().all(is_whole) {
+    });
+    match is_whole {
         true => "mvtec",
         false => "mvtec-part",
     }
 }
 
-/// What rows call another data set in that layout: as its folder, so that two of them can be told apart.
+/// The published set that rows of these images belong to: `mvtec` of `mvtec-part`, a subset's with its size.
+pub(crate) fn family(dataset: &str) -> String {
+    let (name, size) = dataset.split_at(dataset.find(' ').unwrap_or(dataset.len()));
+    let whole = name.strip_suffix(PART).filter(|whole| is_published(whole));
+    format!("{}{size}", whole.unwrap_or(name))
+}
+
+/// Whether rows of this name are of a part of a published set.
+pub(crate) fn is_part(dataset: &str) -> bool {
+    family(dataset) != dataset
+}
+
+/// Whether the paper has numbers of a set.
+pub(crate) fn is_published(name: &str) -> bool {
+    ["mvtec", "cifar10"].contains(&name)
+}
+
+/// What rows call another data set in that layout: as its folder, which tells most of them apart.
 fn own_name(root: &Path) -> String {
+    // These have a meaning in rows or as folders of results.
+    let is_taken =
+        |name: &str| name == "quick" || ["mvtec", "cifar10", "toy"].iter().any(|known| name.starts_with(known));
     let folder = std::path::absolute(root).ok();
     let name = folder
         .as_deref()
         .and_then(Path::file_name)
         .map(|name| name.to_string_lossy());
     match name {
-        // Words apart and these names have a meaning in rows.
-        Some(name) if !["mvtec", "cifar10", "toy"].iter().any(|known| name.starts_with(known)) => {
-            name.replace(char::is_whitespace, "_")
-        }
+        // A space is what a subset's size stands behind.
+        Some(name) if !is_taken(&name) => name.replace(char::is_whitespace, "_"),
         _ => OWN.into(),
     }
 }
@@ -292,13 +321,13 @@ fn files(root: &Path, folder: &Path) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     use simplenet_data::{Sample, Source};
 
     use simplenet_data::fetch::Manifest;
 
-    use super::{files, mvtec_name, subset};
+    use super::{family, files, is_part, mvtec_name, own_name, subset};
 
     #[test]
     fn only_what_may_be_an_image_is_part_of_the_data() {
@@ -332,20 +361,46 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             image::GrayImage::new(side, side).save(path).unwrap();
         };
-        let name = |categories: &[&str]| {
-            let categories: Vec<String> = categories.iter().map(|name| name.to_string()).collect();
-            mvtec_name(root, &categories, &manifest)
-        };
+        let name = |category: &str| mvtec_name(root, category, &manifest);
         picture("bottle/train/good/000.png", 900);
-        assert_eq!(name(&["bottle"]), "mvtec-part", "there is no test folder");
+        assert_eq!(name("bottle"), "mvtec-part", "there is no test folder");
         picture("bottle/test/good/000.png", 900);
-        assert_eq!(name(&["bottle"]), "mvtec");
-        assert_eq!(name(&["bottle", "nut"]), "mvtec-layout");
+        assert_eq!(name("bottle"), "mvtec");
+        assert_eq!(name("nut"), "mvtec-part");
         picture("bottle/train/good/000.png", 450);
-        assert_eq!(name(&["bottle"]), "mvtec-part", "of another size");
+        assert_eq!(name("bottle"), "mvtec-part", "of another size");
         picture("bottle/train/good/000.png", 900);
         picture("bottle/train/good/001.png", 900);
-        assert_eq!(name(&["bottle"]), "mvtec-part", "one more");
+        assert_eq!(name("bottle"), "mvtec-part", "one more");
+    }
+
+    #[test]
+    fn another_set_is_called_as_its_folder() {
+        for (folder, name) in [
+            ("/data/VisA", "VisA"),
+            ("/data/my parts/", "my_parts"),
+            ("/data/car-part", "car-part"),
+            ("/data/mvtec_loco", "mvtec-layout"),
+            ("/data/toys", "mvtec-layout"),
+            ("/data/quick", "mvtec-layout"),
+            ("/", "mvtec-layout"),
+        ] {
+            assert_eq!(own_name(Path::new(folder)), name);
+        }
+    }
+
+    #[test]
+    fn a_part_belongs_to_the_published_set_and_not_to_one_that_is_called_so() {
+        for (name, whole) in [
+            ("mvtec-part", "mvtec"),
+            ("cifar10-part (train 300)", "cifar10 (train 300)"),
+            ("mvtec (train 3)", "mvtec (train 3)"),
+            ("car-part", "car-part"),
+            ("toy", "toy"),
+        ] {
+            assert_eq!(family(name), whole);
+            assert_eq!(is_part(name), name != whole);
+        }
     }
 
     /// `normal` of three classes is called good.

@@ -228,6 +228,21 @@ fn the_largest_differences_come_first_and_part_of_the_categories_is_not_the_pape
         differences.windows(2).all(|pair| pair[0] >= pair[1]) && differences[0] > 0.0,
         "{text}"
     );
+    let noted = text
+        .lines()
+        .find(|line| line.starts_with("Not alike: "))
+        .unwrap_or_else(|| panic!("{text}"));
+    assert!(
+        noted.contains("table3 linear-adaptor with train.noise = ") && !noted.contains("seeds"),
+        "{noted}"
+    );
+    project.reproduce("c", &["--only", "variant=linear-adaptor", "--seeds", "1"]);
+    let output = project.xtask(&["compare", "a", "c"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("Not alike: table3 linear-adaptor with seeds 0 and 1.\n"),
+        "{text}"
+    );
 
     let output = project.xtask(&["compare", "a", "paper"]);
     assert_eq!(output.status.code(), Some(1));

@@ -118,6 +118,8 @@ fn a_method_without_epochs_is_shown_and_its_scores_and_maps_can_be_kept() {
             "efficientnet_lite0",
             "--only",
             "variant=padim",
+            "--epochs",
+            "3",
             "--keep-maps",
         ])
         .arg("--data")
@@ -129,6 +131,7 @@ fn a_method_without_epochs_is_shown_and_its_scores_and_maps_can_be_kept() {
     assert!(run.status.success(), "{}", stderr(&run));
     let shown = String::from_utf8_lossy(&run.stdout);
     assert!(shown.contains("padim") && shown.contains("AUPRO / P-AP"), "{shown}");
+    assert!(!shown.contains("train.epochs"), "it has no epochs: {shown}");
     let kept = |ending: &str| {
         let files = fs::read_dir(out.join("kept"))
             .unwrap()
@@ -192,6 +195,8 @@ fn a_command_that_is_repeated_brings_its_table_back() {
         assert!(ran.status.success(), "{}", stderr(&ran));
         let configs: Vec<String> = cells(&out.join("table1.csv"), &["config_sha256"]).concat();
         let text = fs::read_to_string(out.join("reproduction.md")).unwrap();
+        let hidden = "(2 of other configurations of the same cells, which are not shown)";
+        assert_eq!(text.contains(hidden), configs.len() > 2, "{text}");
         // The command of either configuration stands above the table.
         let table = text.split_once("**simplenet").unwrap().1.to_string();
         (configs, table)
@@ -283,7 +288,31 @@ fn without_masks_the_pixel_columns_are_empty_and_one_warning_counts() {
     )[0];
     assert_eq!(row[..3], ["", "", ""]);
     assert_ne!(row[3], "");
-    assert_eq!(stderr(&output).matches("warning:").count(), 1, "{}", stderr(&output));
+    let warning = stderr(&output);
+    assert_eq!(warning.matches("warning:").count(), 1, "{warning}");
+    assert!(warning.contains(".png: its pixel metrics stay empty"), "{warning}");
+    let page = fs::read_to_string(out.join("reproduction.md")).unwrap();
+    assert!(
+        page.contains("Without pixel metrics, because defective test images lack masks: ring."),
+        "{page}"
+    );
+}
+
+/// What they were called is not what they are.
+#[test]
+fn rows_of_the_same_images_under_another_name_are_found() {
+    let folder = TempDir::new().unwrap();
+    let data = data(folder.path(), &["ring"]);
+    let out = folder.path().join("out");
+    assert!(run(&data, &out, &[]).status.success());
+    let csv = out.join("table1.csv");
+    let text = fs::read_to_string(&csv).unwrap();
+    let renamed = text.replace(",set,", ",mvtec-layout,");
+    assert_ne!(text, renamed);
+    fs::write(&csv, &renamed).unwrap();
+    let again = run(&data, &out, &[]);
+    assert!(stderr(&again).contains("1 of 1 cells are in"), "{}", stderr(&again));
+    assert_eq!(fs::read_to_string(&csv).unwrap(), renamed);
 }
 
 #[test]

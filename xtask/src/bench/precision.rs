@@ -75,11 +75,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         config(&root, arguments, Precision::Bf16)?,
     ];
     let manifest = Manifest::read(root.join("data/manifest.toml"))?;
-    let name = mvtec_name(&arguments.data, &mvtec::categories(&arguments.data)?, &manifest);
     let mut all = Vec::new();
     for category in &arguments.categories {
         let mut dataset = mvtec::load(&arguments.data, category)?;
-        dataset.name = name.into();
+        dataset.name = mvtec_name(&arguments.data, category, &manifest).into();
         let new = measure(arguments, &weights, &configs, &dataset)?;
         measurements::replace(&file, &new)?;
         all.extend(new);

@@ -46,24 +46,22 @@ pub(super) fn note(part: &Part, folder: &RunFolder, library: &Library) -> Result
         }
     }
     let (mut parts, mut of_some) = (Vec::new(), Vec::new());
-    let keys: BTreeSet<&str> = differing
-        .iter()
-        .flat_map(|(_, departures)| departures.keys().map(String::as_str))
-        .collect();
+    // Of rows that no training made nobody wants to know how one would have been.
+    for (is_training, departures) in &mut differing {
+        departures.retain(|key, _| *is_training || !is_of_training(key));
+    }
+    let keys: BTreeSet<&String> = differing.iter().flat_map(|(_, departures)| departures.keys()).collect();
     for key in keys {
         let mut concerned = differing
             .iter()
             .filter(|(is_training, _)| *is_training || !is_of_training(key))
             .map(|(_, departures)| departures.get(key));
-        // Of rows that no training made nobody wants to know how one would have been.
-        let Some(first) = concerned.next() else {
-            continue;
-        };
-        match first {
-            Some([value, meant]) if concerned.all(|other| other == first) => {
+        match concerned.next() {
+            Some(Some(first)) if concerned.all(|other| other == Some(first)) => {
+                let [value, meant] = first;
                 parts.push(format!("{key} = {value} (there {meant})"));
             }
-            _ => of_some.push(key),
+            _ => of_some.push(key.as_str()),
         }
     }
     if !of_some.is_empty() {

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use simplenet_report::{Figure, Measurement, Published, Row, Selection, Table};
 
-use crate::experiment::{Experiment, Library, Named, Show};
+use crate::experiment::{Experiment, Library, Show};
 use crate::folder::RunFolder;
 use crate::sheets;
-use crate::source::PART;
+use crate::source;
 
 /// All that is shown of one experiment of one run.
 #[derive(Default)]
@@ -31,8 +31,8 @@ pub(crate) struct Sheet {
     pub(crate) name: String,
     /// A PNG file in the run's folder.
     pub(crate) path: PathBuf,
-    /// Whether its seed is the first of its kind.
-    pub(crate) is_first_seed: bool,
+    /// What it shows, whatever the seed.
+    pub(crate) kind: String,
 }
 
 /// A figure and where it goes.
@@ -73,29 +73,35 @@ impl Part<'_> {
     /// Whether the rows are of a data set that the paper has numbers of, or of a part of it.
     fn is_published(&self) -> bool {
         self.rows.iter().all(|row| {
-            let name = row.dataset.split(' ').next().unwrap_or_default();
-            ["mvtec", "cifar10"].contains(&name.strip_suffix(PART).unwrap_or(name))
+            let family = source::family(&row.dataset);
+            source::is_published(family.split(' ').next().unwrap_or_default())
         })
     }
 
     /// What it means that they are of a part.
     fn part_note(&self) -> Option<String> {
-        let of_part = self.rows.iter().find(|row| row.dataset.contains(PART))?;
+        let of_part: Vec<&Row> = self.rows.iter().filter(|row| source::is_part(&row.dataset)).collect();
+        let categories = distinct(of_part.iter().map(|row| row.category.as_str()));
+        let which = match categories.len() == self.categories().len() {
+            true => String::new(),
+            false => format!(" of {}", categories.join(", ")),
+        };
         Some(format!(
-            "`{}`: the images are not all of those published, or have another size, so these are not the benchmark's numbers.",
-            of_part.dataset
+            "`{}`: the images{which} are not all of those published, or have another size, so these are not the benchmark's numbers.",
+            of_part.first()?.dataset
         ))
     }
 
     /// Of which categories there should be pixel metrics, and are none.
     fn without_pixels(&self) -> Option<String> {
-        if !matches!(self.experiment.dataset, Named::Mvtec | Named::Toy) {
-            return None;
-        }
-        let lacking = self
-            .rows
-            .iter()
-            .filter(|row| row.error.is_none() && row.pixel_auroc.is_none());
+        // Where classes are told apart there are no masks.
+        let has_masks = |row: &&Row| {
+            !["cifar10", "toy-one-class"]
+                .iter()
+                .any(|name| row.dataset.starts_with(name))
+        };
+        let rows = self.rows.iter().filter(has_masks);
+        let lacking = rows.filter(|row| row.error.is_none() && row.pixel_auroc.is_none());
         let lacking = distinct(lacking.map(|row| row.category.as_str()));
         (!lacking.is_empty()).then(|| {
             format!(
@@ -168,9 +174,7 @@ impl Exhibits {
                     row.category, row.variant, row.protocol, row.backbone, row.seed
                 ),
                 path: folder.sheets().join(format!("{}.png", sheets::stem(row))),
-                is_first_seed: part.rows.iter().all(|other| {
-                    (&other.category, &other.variant) != (&row.category, &row.variant) || other.seed >= row.seed
-                }),
+                kind: format!("{}, {}, {}", row.category, row.variant, part.about),
             });
             exhibits.sheets.extend(sheets);
         }
@@ -181,8 +185,8 @@ impl Exhibits {
 /// Of every cell the rows of one configuration: the one that was finished last, or that failed last where none was.
 pub(crate) fn newest(rows: &[Row]) -> Vec<Row> {
     let cell = |row: &Row| {
-        let names = [&row.variant, &row.protocol, &row.dataset, &row.category, &row.backbone].map(String::clone);
-        (names, row.seed)
+        let names = [&row.variant, &row.protocol, &row.category, &row.backbone].map(String::clone);
+        (names, source::family(&row.dataset), row.seed)
     };
     let mut configs = BTreeMap::new();
     for (place, row) in rows.iter().enumerate() {
@@ -216,11 +220,13 @@ fn parts<'a>(experiment: &'a Experiment, mut rows: Vec<Row>, measurements: &[Mea
         } else {
             String::new()
         };
-        let key = [row.protocol.clone(), row.dataset.clone(), backbone];
+        let key = [row.protocol.clone(), source::family(&row.dataset), backbone];
         grouped.entry(key).or_default().push(row);
     }
     let several = grouped.len() > 1;
-    let part = |([protocol, dataset, backbone], rows): ([String; 3], Vec<Row>)| {
+    let part = |([protocol, family, backbone], rows): ([String; 3], Vec<Row>)| {
+        let of_part = rows.iter().find(|row| source::is_part(&row.dataset));
+        let dataset = of_part.map_or(family, |row| row.dataset.clone());
         let mut about = format!("{dataset}, protocol `{protocol}`");
         if !backbone.is_empty() {
             about.push_str(&format!(", {backbone}"));

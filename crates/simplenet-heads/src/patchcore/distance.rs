@@ -25,7 +25,8 @@ pub(super) fn squared_norm(a: &[f32]) -> f32 {
     sum_lanes([a], |[a]| a * a)
 }
 
-/// How far ‖x‖² − 2·closeness and [`squared_distance`] can lie apart for vectors whose squared norms sum up to `norms`.
+/// How far ‖x‖² − 2·closeness, or ‖x‖² + ‖c‖² − 2·x·c, and [`squared_distance`] can lie apart for vectors whose squared norms sum
+/// up to `norms`.
 ///
 /// In units of 2⁻²⁴·(‖x‖² + ‖c‖²): the product contributes at most `dim`, because 2‖x‖‖c‖ ≤ ‖x‖² + ‖c‖²; the two norms and
 /// the distance, summed in 16 lanes, at most `dim`/16 + 17 or 32 and twice that; if both were centred before, 4. The rest of the

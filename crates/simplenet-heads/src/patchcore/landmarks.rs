@@ -97,8 +97,9 @@ impl Landmarks {
                     other => other,
                 })
             })
-            .collect::<Result<Vec<_>>>()?;
-        let highest = smallest(highest, landmarks);
+            .collect::<Vec<Result<_>>>();
+        // The first error of all, whichever thread met one first.
+        let highest = smallest(highest.into_iter().collect::<Result<_>>()?, landmarks);
         // What may be nearer than the nearest one certainly is.
         let measured = lowest
             .par_chunks(ROWS_AT_ONCE * landmarks)
@@ -121,13 +122,13 @@ impl Landmarks {
         let pairs = rows.chunks_exact(self.dim).zip(lowest.chunks_exact_mut(landmarks));
         for (row, (values, products)) in pairs.enumerate() {
             let norm = squared_norm(values);
-            let slack = tolerance(self.dim, norm + self.largest_norm, self.precision);
+            let slack = |its: f32| tolerance(self.dim, norm + its, self.precision);
             // Without a finite slack the product may have overflown.
-            if !slack.is_finite() {
+            if !slack(self.largest_norm).is_finite() {
                 return Err(Error::ScoreNotFinite { row });
             }
             for ((product, &its), highest) in products.iter_mut().zip(&self.norms).zip(&mut highest) {
-                let about = (norm + its) - 2.0 * *product;
+                let (about, slack) = ((norm + its) - 2.0 * *product, slack(its));
                 *product = about - slack;
                 *highest = highest.min(about + slack);
             }

@@ -142,7 +142,7 @@ pub fn multiply_and_reduce(
 }
 
 /// The rows that the layers sum up to, each resized to the first one's grid: what [`mean_embed`](super::mean_embed) makes of the maps
-/// that [`mean_layers`](super::mean_layers) made these of, to the bit, and [`code_embed`](super::code_embed) to rounding.
+/// that [`mean_layers`](super::mean_layers) made these of, the same values, and [`code_embed`](super::code_embed) to rounding.
 ///
 /// # Errors
 /// [`PatchError::NoMaps`], [`PatchError::EmptyMap`], [`PatchError::Length`], [`PatchError::Batch`]; [`PatchError::Columns`] where a layer has

@@ -118,11 +118,10 @@ impl Absence {
         }))
     }
 
-    /// As a file has it; `None` where there is no profile, or a value is not usable.
+    /// As a file has it, with a value for each landmark in each profile; `None` where there is no profile, or a value is not usable.
     pub(super) fn from_parts(landmarks: Landmarks, profiles: Vec<f32>, unit: f32) -> Option<Absence> {
-        let fits = !profiles.is_empty() && profiles.len().is_multiple_of(landmarks.count());
-        let finite = profiles.iter().all(|value| value.is_finite());
-        (fits && finite && unit > 0.0 && unit.is_finite()).then_some(Absence {
+        let finite = !profiles.is_empty() && profiles.iter().all(|value| value.is_finite());
+        (finite && unit > 0.0 && unit.is_finite()).then_some(Absence {
             landmarks,
             profiles,
             unit,

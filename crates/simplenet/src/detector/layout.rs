@@ -167,7 +167,7 @@ impl Axis {
 }
 
 /// Takes the feature rows of a square, and the numbers of its image and of the square in it.
-pub(super) type Rows<'a> = dyn FnMut(&[f32], usize, usize) -> Result<(), Error> + 'a;
+pub(super) type TakeRows<'a> = dyn FnMut(&[f32], usize, usize) -> Result<(), Error> + 'a;
 
 /// Hands the feature rows of every square of some images to `each`, image by image and square by square, with the numbers of both.
 pub(super) fn extract(
@@ -183,12 +183,13 @@ pub(super) fn extract(
     })
 }
 
-/// The patch scores of every square of some images, image by image and square by square. `also` is handed what [`extract`] hands out.
+/// The patch scores of every square of some images, image by image and square by square. `also` is handed the rows, as by
+/// [`extract`].
 pub(super) fn score(
     pipeline: &Pipeline,
     model: &Model,
     images: &[(&Rgb8, &Layout)],
-    mut also: Option<&mut Rows<'_>>,
+    mut also: Option<&mut TakeRows<'_>>,
 ) -> Result<Vec<Vec<f32>>, Error> {
     let [height, width] = pipeline.grid();
     let mut squares = Vec::new();

@@ -503,6 +503,30 @@ fn what_is_absent_is_found_at_any_threshold() {
             "{line}"
         );
     }
+    let table = folder.path().join("all.csv");
+    let maps = folder.path().join("maps");
+    let written = [
+        "--csv".as_ref(),
+        table.as_os_str(),
+        "--heatmaps".as_ref(),
+        maps.as_os_str(),
+    ];
+    run("predict", &[&[labelled.as_os_str()], &written[..]].concat());
+    // What is absent is absent everywhere: the outline goes around the picture.
+    let map = image::open(maps.join("empty/200.png")).unwrap().to_rgb8();
+    let (right, lowest) = (map.width() - 1, map.height() - 1);
+    let edge = map
+        .enumerate_pixels()
+        .filter(|(x, y, _)| [0, right].contains(x) || [0, lowest].contains(y));
+    assert!(edge.clone().count() > 100 && edge.clone().all(|(_, _, pixel)| pixel.0 == [255; 3]));
+    let table = std::fs::read_to_string(table).unwrap();
+    let said: Vec<(bool, &str)> = (table.lines().skip(1))
+        .map(|line| (line.contains("empty"), line.rsplit(',').next().unwrap()))
+        .collect();
+    assert_eq!(said.len(), 12);
+    for (is_empty, absent) in said {
+        assert_eq!(absent, is_empty.to_string(), "{table}");
+    }
     // Good parts reach a limit that is so low, and none that is switched off.
     let low = run("threshold", &["--max-absence".as_ref(), "0.01".as_ref()]);
     assert!(

@@ -99,6 +99,38 @@ fn unusable_landmarks_are_refused() {
     }
 }
 
+/// As many values in another shape are others.
+#[test]
+fn landmarks_of_another_shape_are_refused() {
+    for name in ["absence.landmarks", "absence.profiles"] {
+        let mut bytes = detector().to_bytes().unwrap();
+        let shape = SafeTensors::deserialize(&bytes)
+            .unwrap()
+            .tensor(name)
+            .unwrap()
+            .shape()
+            .to_vec();
+        assert_ne!(shape[0], shape[1]);
+        let [stated, turned] =
+            [[shape[0], shape[1]], [shape[1], shape[0]]].map(|[rows, columns]| format!("[{rows},{columns}]"));
+        let entry = bytes
+            .windows(name.len())
+            .position(|bytes| bytes == name.as_bytes())
+            .unwrap();
+        let place = bytes[entry..]
+            .windows(stated.len())
+            .position(|bytes| bytes == stated.as_bytes())
+            .unwrap();
+        bytes[entry + place..][..turned.len()].copy_from_slice(turned.as_bytes());
+        sign(&mut bytes);
+        let message = refusal(&bytes);
+        assert!(
+            message.contains("what good images show is missing or damaged"),
+            "{name}: {message}"
+        );
+    }
+}
+
 /// A file that is whole, but whose head is another: the reference images notice.
 #[test]
 fn drift_is_refused_unless_it_is_allowed() {

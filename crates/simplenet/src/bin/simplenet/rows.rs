@@ -150,3 +150,14 @@ fn quoted(field: &str) -> String {
     }
     field.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{CSV_HEADER, failed_csv_row};
+
+    #[test]
+    fn a_row_of_a_failure_has_as_many_fields() {
+        let row = failed_csv_row("a.png", "no such file");
+        assert_eq!(row.matches(',').count(), CSV_HEADER.matches(',').count());
+    }
+}
