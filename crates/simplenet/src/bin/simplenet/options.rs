@@ -4,7 +4,7 @@ use simplenet::Error;
 use simplenet_backbone::BackboneError;
 
 /// Key of the configuration and option of `simplenet train`.
-const OPTIONS: [(&str, &str); 11] = [
+const OPTIONS: [(&str, &str); 12] = [
     ("features.stages", "--layers"),
     ("preprocess.resize", "--resize"),
     ("overlap", "--overlap"),
@@ -13,6 +13,7 @@ const OPTIONS: [(&str, &str); 11] = [
     ("max-false-reject", "--max-false-reject"),
     ("epochs", "--epochs"),
     ("hidden", "--hidden"),
+    ("head.hidden", "--hidden"),
     ("noise", "--noise"),
     ("roi", "--roi"),
     ("ignore", "--ignore"),

@@ -17,7 +17,7 @@ const RIM_WIDTH: f64 = 0.34;
 
 /// The grey image under its anomaly map. `range` is what a normal pixel scores and from where on it is marked: below the
 /// middle of it nothing is coloured, then yellow rises to orange just below the mark; marked pixels are crimson, and violet
-/// at twice the way. The outline of the regions is white, with a dark rim. What is not judged is darkened.
+/// at twice the way. The outline of the regions is white, with a dark rim; at the edge the rim is inside. What is not judged is darkened.
 pub(crate) fn heatmap(image: &Rgb8, map: &AnomalyMap, [typical, mark]: [f32; 2]) -> Result<DynamicImage> {
     let (width, height) = (u32::try_from(image.width())?, u32::try_from(image.height())?);
     let pixels = image.data().as_chunks::<3>().0;
@@ -36,7 +36,8 @@ pub(crate) fn heatmap(image: &Rgb8, map: &AnomalyMap, [typical, mark]: [f32; 2])
         }
         // Between pixels the shade is smooth, but a pixel is marked as a whole: outlines and masks go around the same ones.
         let (color, opacity) = color((value - f64::from(typical)) / span, map.values[index] >= mark);
-        let shade = if is_beside(map, [column, row], rim) { RIM } else { 1.0 };
+        let in_rim = is_beside(map, [column, row], rim) || is_behind(map, [column, row], outline, rim);
+        let shade = if in_rim { RIM } else { 1.0 };
         Rgb(color.map(|channel| ((grey * (1.0 - opacity) + channel * opacity) * shade).round() as u8))
     });
     Ok(picture.into())
@@ -107,6 +108,13 @@ fn is_outline(map: &AnomalyMap, point: [f64; 2], distance: f64) -> bool {
 /// Whether a point lies in no region, but no farther from one than `distance`.
 fn is_beside(map: &AnomalyMap, point: [f64; 2], distance: f64) -> bool {
     is_in_region(map, point) == Some(false) && has_neighbour(map, point, distance, true)
+}
+
+/// Whether a point lies in a region behind an outline at the edge of what is judged, where no rim has room on the other side.
+fn is_behind(map: &AnomalyMap, [column, row]: [f64; 2], outline: f64, rim: f64) -> bool {
+    let (columns, rows) = (map.geometry.columns as f64, map.geometry.rows as f64);
+    let from_edge = column.min(row).min(columns - column).min(rows - row);
+    from_edge < outline + rim && is_in_region(map, [column, row]) == Some(true)
 }
 
 /// Whether a point has another one at this distance, to a side, that lies in a region or in none, such as one beyond the edge.
