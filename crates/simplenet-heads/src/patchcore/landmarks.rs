@@ -5,6 +5,7 @@ use simplenet_kernels::engine::Precision;
 use simplenet_kernels::gemm::{Accumulate, MatMut, MatRef, PackedB, gemm_packed_alone};
 
 use super::distance::{fastest, squared_distance, squared_norm, tolerance};
+use super::mean_row;
 use crate::error::{Error, Result};
 use crate::head::count_rows;
 
@@ -19,9 +20,12 @@ const ROWS_AT_ONCE: usize = 64;
 pub struct Landmarks {
     dim: usize,
     vectors: Vec<f32>,
+    /// Of the vectors. Products are of differences from it, whose tolerance is smaller.
+    mean: Vec<f32>,
+    /// Of these differences.
     norms: Vec<f32>,
     largest_norm: f32,
-    /// `[dim, vectors]`.
+    /// The differences, `[dim, vectors]`.
     packed: PackedB<f32>,
     /// Of the product.
     precision: Precision,
@@ -39,20 +43,29 @@ impl Landmarks {
         } else {
             count_rows("vectors", &vectors, dim)?
         };
-        let norms: Vec<f32> = vectors.chunks_exact(dim.max(1)).map(squared_norm).collect();
-        if count == 0 || norms.iter().any(|norm| !norm.is_finite()) {
-            return Err(Error::Shape {
-                what: "vectors".into(),
-                found: vectors.len(),
-                expected: format!("at least one row of {dim} channels, of a squared length that is a finite number"),
-            });
+        let refused = |vectors: &[f32]| Error::Shape {
+            what: "vectors".into(),
+            found: vectors.len(),
+            expected: format!("at least one row of {dim} channels, of a squared length that is a finite number"),
+        };
+        if count == 0 {
+            return Err(refused(&vectors));
+        }
+        let mean = mean_row(&vectors, dim);
+        let mut centered = Vec::with_capacity(vectors.len());
+        subtract_into(&mut centered, &vectors, &mean);
+        let norms: Vec<f32> = centered.chunks_exact(dim).map(squared_norm).collect();
+        // One value that is no number makes the mean, and so every norm, none either.
+        if norms.iter().any(|norm| !norm.is_finite()) {
+            return Err(refused(&vectors));
         }
         let (precision, isa) = fastest()?;
         Ok(Landmarks {
-            packed: PackedB::with_isa(precision, isa, MatRef::new(&vectors, count, dim)?.t())?,
+            packed: PackedB::with_isa(precision, isa, MatRef::new(&centered, count, dim)?.t())?,
             largest_norm: norms.iter().copied().fold(0.0, f32::max),
             dim,
             vectors,
+            mean,
             norms,
             precision,
         })
@@ -88,8 +101,9 @@ impl Landmarks {
             .par_chunks_mut(ROWS_AT_ONCE * landmarks)
             .zip(rows.par_chunks(ROWS_AT_ONCE * self.dim))
             .enumerate()
-            .map(|(block, (lowest, rows))| {
-                let highest = self.bounds(rows, lowest);
+            .map_init(Vec::new, |centered, (block, (lowest, rows))| {
+                subtract_into(centered, rows, &self.mean);
+                let highest = self.bounds(centered, lowest);
                 highest.map_err(|error| match error {
                     Error::ScoreNotFinite { row } => Error::ScoreNotFinite {
                         row: block * ROWS_AT_ONCE + row,
@@ -109,7 +123,7 @@ impl Landmarks {
         Ok(smallest(measured, landmarks))
     }
 
-    /// Writes how near each row can be at least to each vector, and tells how near the nearest one is at most.
+    /// Writes how near each row, less the mean, can be at least to each vector, and tells how near the nearest one is at most.
     fn bounds(&self, rows: &[f32], lowest: &mut [f32]) -> Result<Vec<f32>> {
         let (count, landmarks) = (rows.len() / self.dim, self.count());
         gemm_packed_alone(
@@ -147,6 +161,14 @@ impl Landmarks {
             }
         }
         nearest
+    }
+}
+
+/// Makes `centered` the rows less `mean`.
+fn subtract_into(centered: &mut Vec<f32>, rows: &[f32], mean: &[f32]) {
+    centered.clear();
+    for row in rows.chunks_exact(mean.len()) {
+        centered.extend(row.iter().zip(mean).map(|(x, mean)| x - mean));
     }
 }
 
