@@ -4,7 +4,7 @@
 #
 #     scripts/run-platforms.sh data/toy/toy-v1-seed0-40x20x5/ring > results/detector/platforms.txt
 #
-# The folder is a category in the layout of MVTec AD. Each program trains on twelve good pictures of it and judges its test pictures; so
+# The folder is a category in the layout of MVTec AD; this one is drawn by `cargo xtask reproduce table1 --quick`. Each program trains on twelve good pictures of it and judges its test pictures; so
 # it does with the detector that was trained here, and the program here with its own.
 set -euo pipefail
 

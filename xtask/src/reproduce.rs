@@ -314,6 +314,12 @@ impl<'a> Session<'a> {
         if missing.len() < cells.len() {
             let done: Vec<&Cell> = cells.iter().filter(|cell| cell.is_done(&rows)).collect();
             self.take_up(&done, &rows, cells.len())?;
+            if arguments.keep_maps {
+                errln!(
+                    "`--keep-maps` keeps those of cells that run now, and not of the {} that are done",
+                    done.len()
+                );
+            }
         }
         let failures = self.run_missing(&missing, &weights)?;
         let rows = self.folder.rows(&experiment.id)?;

@@ -173,6 +173,17 @@ fn a_method_without_epochs_is_shown_and_its_scores_and_maps_can_be_kept() {
 }
 
 #[test]
+fn maps_of_what_is_done_are_not_kept_and_it_says_so() {
+    let folder = TempDir::new().unwrap();
+    let (data, out) = (data(folder.path(), &["ring"]), folder.path().join("out"));
+    assert!(run(&data, &out, &[]).status.success());
+    let again = run(&data, &out, &["--keep-maps"]);
+    let message = stderr(&again);
+    assert!(message.contains("not of the 1 that are done"), "{message}");
+    assert!(!out.join("kept").exists());
+}
+
+#[test]
 fn where_nobody_reads_on_it_ends_as_usual() {
     let folder = TempDir::new().unwrap();
     let data = data(folder.path(), &["ring"]);

@@ -114,7 +114,7 @@ impl Arch {
                 channels: [64, 128, 256, 512],
                 ..resnet
             },
-            // (x - 127) / 128 on 0..=255. It was trained on these.
+            // The weights were trained on (x - 127) / 128 of 0..=255, and not with ImageNet's mean and deviation.
             Arch::EfficientNetLite0 => Description {
                 channels: [24, 40, 112, 320],
                 embedded: Some(Stage::Layer3),

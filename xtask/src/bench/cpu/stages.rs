@@ -50,7 +50,8 @@ pub(super) fn table(rows: &[Benchmark]) -> Option<Table> {
     let first = rows.iter().find(|row| row.subject == whole)?;
     let notes = vec![format!(
         "Milliseconds at the median, one image, {} threads, {} ({}). Each stage is timed for itself; `whole` is one call from \
-         file to verdict, and `rest` its median less theirs: regions, what is absent where that is measured, memory that the stages have warm, and the noise of the \
+         file to verdict, and `rest` its median less theirs: regions, what is absent where that is measured, memory that the \
+         stages have warm, and the noise of the \
          larger times.",
         first.threads, first.device, first.isa
     )];
